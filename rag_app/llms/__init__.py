@@ -1,0 +1,44 @@
+"""The LLM backends, and the factory that chooses one by ``llm.backend``.
+
+No backend stands in for another: what is configured and cannot run is an error with the remedy.
+"""
+
+from typing import Protocol, cast
+
+from llama_index.core.llms import LLM
+
+from rag_app.config import LLMSection
+from rag_app.errors import ConfigError, LLMError
+
+
+class CountsTokens(Protocol):
+    """What the packer asks of a backend, beside what LlamaIndex's `LLM` has."""
+
+    def count_tokens(self, prompt: str) -> int:
+        """Count a prompt in the model's own tokens, chat template included where one is applied."""
+
+
+class PackableLLM(LLM, CountsTokens):
+    """A LlamaIndex `LLM` whose window can be packed exactly. For type checkers only."""
+
+
+def build_llm(section: LLMSection) -> PackableLLM:
+    """Build the LLM of the "vllm" or "vllm-server" backend.
+
+    Raises
+    ------
+    ConfigError
+        If ``llm.backend`` is "extractive", which has no LLM.
+    LLMError
+        If the backend cannot run here, with the remedy.
+    """
+    if section.backend == "vllm-server":
+        from rag_app.llms.vllm_server import build_vllm_server
+
+        return cast(PackableLLM, build_vllm_server(section))
+    if section.backend == "vllm":
+        raise LLMError("not yet")
+    raise ConfigError(
+        f'llm.backend is "{section.backend}", which answers without an LLM',
+        'set llm.backend to "vllm" or "vllm-server"',
+    )

@@ -1,0 +1,145 @@
+"""Pack contexts into the model's window: keep the best that fit, order them best last."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llama_index.core.node_parser.text.utils import split_by_sentence_tokenizer
+from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
+
+from rag_app.errors import ConfigError
+from rag_app.schema import LedgerEntry
+
+Render = Callable[[Sequence[NodeWithScore]], str]
+CountTokens = Callable[[str], int]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What goes into the prompt.
+
+    Attributes
+    ----------
+    nodes
+        In prompt order: best last.
+    ledger
+        What became of each retrieved node, best first.
+    prompt
+        As rendered over `nodes`.
+    prompt_tokens
+        Its length in the LLM's own tokens.
+    budget
+        What it may have: the window less the answer.
+    """
+
+    nodes: list[NodeWithScore]
+    ledger: tuple[LedgerEntry, ...]
+    prompt: str
+    prompt_tokens: int
+    budget: int
+
+
+def best_last(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
+    """Turn retrieval's order (best first) into the prompt's: the best right before the question.
+
+    Models use what stands at the ends of a long prompt best, and the end best of all (Liu et al.,
+    "Lost in the Middle", 2023). `LongContextReorder` would put the best at both ends.
+    """
+    return list(reversed(nodes))
+
+
+def pack(
+    nodes: Sequence[NodeWithScore], render: Render, count_tokens: CountTokens, budget: int
+) -> Packed:
+    """Keep the best nodes whose prompt fits the budget, dropping the worst first.
+
+    If not even the best node fits whole, it is trimmed to its first sentences that do; the ledger
+    says so.
+
+    Parameters
+    ----------
+    nodes
+        Best first, as a retriever returns them.
+    render
+        Makes the whole prompt of nodes in prompt order.
+    count_tokens
+        Counts a prompt in the LLM's own tokens, chat template included.
+    budget
+        Most tokens that the prompt may have.
+
+    Raises
+    ------
+    ConfigError
+        If the prompt does not fit even without contexts.
+    """
+
+    def cost(kept: Sequence[NodeWithScore]) -> int:
+        return count_tokens(render(best_last(kept)))
+
+    if (bare := cost([])) > budget:
+        raise ConfigError(
+            f"the prompt has {bare} tokens before any context, and the window leaves {budget} for it",
+            "ask a shorter question, lower llm.max_tokens, or raise the window "
+            "(llm.context_window or llm.engine.max_model_len)",
+        )
+    fitting = _most_that_fit(len(nodes), lambda number: cost(nodes[:number]) <= budget)
+    kept = list(nodes[:fitting])
+    trimmed = None
+    if not kept and nodes:
+        trimmed = _trim(nodes[0], lambda node: cost([node]) <= budget)
+        kept = [trimmed] if trimmed else []
+    ordered = best_last(kept)
+    prompt = render(ordered)
+    ledger = tuple(
+        _entry(rank, node, len(kept), trimmed is not None, count_tokens, budget)
+        for rank, node in enumerate(nodes, start=1)
+    )
+    return Packed(ordered, ledger, prompt, count_tokens(prompt), budget)
+
+
+def _most_that_fit(most: int, fits: Callable[[int], bool]) -> int:
+    """Find the largest number that fits; a prompt only grows with its nodes, so bisect."""
+    if fits(most):
+        return most
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _trim(node: NodeWithScore, fits: Callable[[NodeWithScore], bool]) -> NodeWithScore | None:
+    """Keep as many whole sentences from the node's start as fit; None if not even one does."""
+    sentences = split_by_sentence_tokenizer()(node.node.get_content(MetadataMode.NONE))
+
+    def shortened(number: int) -> NodeWithScore:
+        text = "".join(sentences[:number]).strip()
+        part = TextNode(**{**node.node.model_dump(), "text": text})
+        return NodeWithScore(node=part, score=node.score)
+
+    number = _most_that_fit(len(sentences), lambda count: fits(shortened(count)))
+    return shortened(number) if number else None
+
+
+def _entry(
+    rank: int,
+    node: NodeWithScore,
+    kept: int,
+    trimmed: bool,
+    count_tokens: CountTokens,
+    budget: int,
+) -> LedgerEntry:
+    if rank > kept:
+        fate, reason = "dropped", f"the prompt would exceed {budget} tokens"
+    elif trimmed:
+        fate, reason = "trimmed", f"to the first sentences that fit {budget} tokens of prompt"
+    else:
+        fate, reason = "kept", ""
+    return LedgerEntry(
+        rank=rank,
+        id=node.node.node_id,
+        path=str(node.metadata.get("path", "")),
+        score=node.score,
+        fate=fate,
+        tokens=count_tokens(node.node.get_content(MetadataMode.NONE)),
+        reason=reason,
+    )
