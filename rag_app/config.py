@@ -4,6 +4,7 @@ Where the values come from (file, profile, environment, command line) is ``confi
 business. Importing this module loads no model and connects to nothing.
 """
 
+import hashlib
 import json
 import math
 from importlib.util import find_spec
@@ -90,6 +91,19 @@ class EmbeddingSection(Section):
             return Path(spec.origin).with_name("model")
         path = Path(self.model).expanduser()
         return path if path.is_dir() else None
+
+    @property
+    def identity(self) -> str:
+        """What tells this model from another in a collection: a name, with a digest for a folder."""
+        if self.folder is None or self.model.startswith(PACKAGE_PREFIX):
+            return self.model
+        digest = hashlib.sha256()
+        for file in sorted(self.folder.rglob("*")):
+            if file.suffix in {".json", ".safetensors", ".bin"}:
+                digest.update(f"{file.relative_to(self.folder)} {file.stat().st_size}".encode())
+                with file.open("rb") as start:
+                    digest.update(start.read(1_000_000))
+        return f"{self.folder.name}@{digest.hexdigest()[:12]}"
 
     def known_max_length(self) -> int | None:
         """Tokens the model reads, special ones included, as far as known before loading it."""

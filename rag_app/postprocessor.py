@@ -89,11 +89,20 @@ def pack(
         kept = [trimmed] if trimmed else []
     ordered = best_last(kept)
     prompt = render(ordered)
+    fates = (_fate(rank, len(kept), trimmed is not None, budget) for rank in range(1, len(nodes) + 1))
     ledger = tuple(
-        _entry(rank, node, len(kept), trimmed is not None, count_tokens, budget)
-        for rank, node in enumerate(nodes, start=1)
+        _entry(rank, node, fate, count_tokens(node.node.get_content(MetadataMode.NONE)), reason)
+        for rank, (node, (fate, reason)) in enumerate(zip(nodes, fates, strict=True), start=1)
     )
     return Packed(ordered, ledger, prompt, count_tokens(prompt), budget)
+
+
+def keep_all(nodes: Sequence[NodeWithScore]) -> Packed:
+    """Order all nodes best last, where there is no window to fit."""
+    ledger = tuple(
+        _entry(rank, node, "kept", 0, "no LLM, no window") for rank, node in enumerate(nodes, 1)
+    )
+    return Packed(best_last(nodes), ledger, prompt="", prompt_tokens=0, budget=0)
 
 
 def _most_that_fit(most: int, fits: Callable[[int], bool]) -> int:
@@ -120,26 +129,21 @@ def _trim(node: NodeWithScore, fits: Callable[[NodeWithScore], bool]) -> NodeWit
     return shortened(number) if number else None
 
 
-def _entry(
-    rank: int,
-    node: NodeWithScore,
-    kept: int,
-    trimmed: bool,
-    count_tokens: CountTokens,
-    budget: int,
-) -> LedgerEntry:
+def _fate(rank: int, kept: int, trimmed: bool, budget: int) -> tuple[str, str]:
     if rank > kept:
-        fate, reason = "dropped", f"the prompt would exceed {budget} tokens"
-    elif trimmed:
-        fate, reason = "trimmed", f"to the first sentences that fit {budget} tokens of prompt"
-    else:
-        fate, reason = "kept", ""
+        return "dropped", f"the prompt would exceed {budget} tokens"
+    if trimmed:
+        return "trimmed", f"to its first sentences: whole, the prompt would exceed {budget} tokens"
+    return "kept", ""
+
+
+def _entry(rank: int, node: NodeWithScore, fate: str, tokens: int, reason: str) -> LedgerEntry:
     return LedgerEntry(
         rank=rank,
         id=node.node.node_id,
         path=str(node.metadata.get("path", "")),
         score=node.score,
         fate=fate,
-        tokens=count_tokens(node.node.get_content(MetadataMode.NONE)),
+        tokens=tokens,
         reason=reason,
     )

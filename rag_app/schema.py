@@ -64,12 +64,13 @@ class IngestReport(Record):
     ----------
     new, changed, unchanged
         Paths of the documents, relative to the ingested folder.
-    nodes_written, nodes_deleted
-        Rows written (new ones and those of changed documents) and stale rows deleted.
+    nodes_written, nodes_embedded, nodes_deleted
+        Rows written (of new and changed documents), how many of them had to be embedded, and stale
+        rows deleted.
     rows
         Rows in the collection afterwards.
     seconds
-        By stage: "read", "embed", "write", and "total" by the clock on the wall.
+        By stage: "plan", "read", "embed", "write", and "total" by the clock on the wall.
     notes
         What the user should know, e.g. which device the embedder chose.
     """
@@ -79,6 +80,7 @@ class IngestReport(Record):
     unchanged: tuple[str, ...] = ()
     skipped: tuple[SkippedFile, ...] = ()
     nodes_written: int = 0
+    nodes_embedded: int = 0
     nodes_deleted: int = 0
     rows: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 No backend stands in for another: what is configured and cannot run is an error with the remedy.
 """
 
-from typing import Protocol, cast
+from abc import abstractmethod
 
 from llama_index.core.llms import LLM
 
@@ -11,15 +11,12 @@ from rag_app.config import LLMSection
 from rag_app.errors import ConfigError, LLMError
 
 
-class CountsTokens(Protocol):
-    """What the packer asks of a backend, beside what LlamaIndex's `LLM` has."""
+class PackableLLM(LLM):
+    """A LlamaIndex `LLM` whose window can be packed exactly."""
 
+    @abstractmethod
     def count_tokens(self, prompt: str) -> int:
         """Count a prompt in the model's own tokens, chat template included where one is applied."""
-
-
-class PackableLLM(LLM, CountsTokens):
-    """A LlamaIndex `LLM` whose window can be packed exactly. For type checkers only."""
 
 
 def build_llm(section: LLMSection) -> PackableLLM:
@@ -35,7 +32,7 @@ def build_llm(section: LLMSection) -> PackableLLM:
     if section.backend == "vllm-server":
         from rag_app.llms.vllm_server import build_vllm_server
 
-        return cast(PackableLLM, build_vllm_server(section))
+        return build_vllm_server(section)
     if section.backend == "vllm":
         raise LLMError("not yet")
     raise ConfigError(

@@ -1,0 +1,68 @@
+"""The one place where the query path is wired: retriever → packer → prompt → LLM → `Response`."""
+
+from llama_index.core import VectorStoreIndex
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.query_engine import RetrieverQueryEngine
+
+from rag_app.config import Config
+from rag_app.embeddings import build_embedder
+from rag_app.llms import build_llm
+from rag_app.llms.extractive import Extractor
+from rag_app.prompts import PromptTemplate
+from rag_app.retriever import make_index, make_retriever
+from rag_app.synthesizer import ExtractiveSynthesizer, PromptSynthesizer, RagSynthesizer
+from rag_app.vector_store import open_store
+
+
+def build_index(config: Config) -> VectorStoreIndex:
+    """Open the configured collection as a LlamaIndex `VectorStoreIndex`.
+
+    Raises
+    ------
+    InputError
+        If nothing was ingested yet.
+    CollectionMismatchError
+        If another configuration made the collection.
+    ModelUnavailableError, VectorStoreError
+        If the embedder or Milvus cannot be used.
+    """
+    store = open_store(config)  # first: it fails in a second, the embedder loads for several
+    return make_index(store, build_embedder(config.embedding))
+
+
+def build_retriever(config: Config) -> BaseRetriever:
+    """Build the configured retriever: nodes best first, with scores. Raises as `build_index`."""
+    store = open_store(config)
+    return make_retriever(store, build_embedder(config.embedding), config.retrieval)
+
+
+def build_query_engine(config: Config, *, streaming: bool = False) -> RetrieverQueryEngine:
+    """Build the query engine: ``query``, ``aquery``, and wherever LlamaIndex takes one.
+
+    Parameters
+    ----------
+    streaming
+        Answer with a `StreamingResponse` (``aquery``: `AsyncStreamingResponse`).
+
+    Raises
+    ------
+    LLMError
+        If the configured backend cannot run here.
+    InputError, CollectionMismatchError, ModelUnavailableError, VectorStoreError
+        As `build_index`.
+    """
+    store = open_store(config)
+    embedder = build_embedder(config.embedding)
+    return RetrieverQueryEngine(
+        retriever=make_retriever(store, embedder, config.retrieval),
+        response_synthesizer=_make_synthesizer(config, embedder, streaming),
+    )
+
+
+def _make_synthesizer(config: Config, embedder: BaseEmbedding, streaming: bool) -> RagSynthesizer:
+    if config.llm.backend == "extractive":
+        extractor = Extractor(config.llm.extractive, embedder)
+        return ExtractiveSynthesizer(extractor, streaming=streaming)
+    template = PromptTemplate.load(config.prompt.template)
+    return PromptSynthesizer(build_llm(config.llm), template, streaming=streaming)
