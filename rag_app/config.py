@@ -94,7 +94,7 @@ class EmbeddingSection(Section):
 
     @property
     def identity(self) -> str:
-        """What tells this model from another in a collection: a name, with a digest for a folder."""
+        """What tells this model from others in a collection: a name, and a digest for a folder."""
         if self.folder is None or self.model.startswith(PACKAGE_PREFIX):
             return self.model
         digest = hashlib.sha256()

@@ -55,8 +55,8 @@ def load_config(
     Parameters
     ----------
     path
-        A TOML file; None: RAG_APP_CONFIG, ``./config.toml``, or the one that comes with the package.
-        Relative paths in it are seen from its folder (in the one of the package: from here).
+        A TOML file; None: RAG_APP_CONFIG, ``./config.toml``, or the package's own. Relative paths
+        in it are seen from its folder (in the package's own: from the current one).
     profile
         The profile to switch on; None: RAG_APP_PROFILE, or the file's ``profile`` line.
     overrides
@@ -139,7 +139,9 @@ def _read_toml(file: Path) -> dict[str, Any]:
             f"{file} is not valid TOML: {error}", "mend that line; text values need quotes"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}", "make it a readable UTF-8 file") from None
+        raise ConfigError(
+            f"{file} cannot be read: {error}", "make it a readable UTF-8 file"
+        ) from None
 
 
 def _choose_profile(asked: str | None, table: dict[str, Any], file: Path) -> str:
@@ -165,7 +167,9 @@ def _profiles(table: dict[str, Any], file: Path) -> dict[str, Any]:
     shipped = {} if file == shipped_config() else _read_toml(shipped_config()).get("profiles", {})
     own = table.get("profiles", {})
     if not isinstance(own, dict) or not all(isinstance(value, dict) for value in own.values()):
-        raise ConfigError(f"{file}: profiles is {own!r}, not tables", "write [profiles.NAME.section]")
+        raise ConfigError(
+            f"{file}: profiles is {own!r}, not tables", "write [profiles.NAME.section]"
+        )
     return {**shipped, **own}
 
 
@@ -340,7 +344,9 @@ def _as_config_error(error: ValidationError, origins: Mapping[str, str], file: P
         file.name,
     )
     value = first["input"]
-    shown = MASK if isinstance(value, SecretStr) or parts[-1] in {"token", "api_key"} else repr(value)
+    shown = (
+        MASK if isinstance(value, SecretStr) or parts[-1] in {"token", "api_key"} else repr(value)
+    )
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         reason = "there is no such key"

@@ -1,10 +1,12 @@
 """Config → the LlamaIndex embedding model, and the tokenizer that counts as it does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
+from llama_index.embeddings.huggingface.utils import get_query_instruct_for_model_name
 from pydantic import PrivateAttr
 
 from rag_app.config import PACKAGE_PREFIX, SPECIAL_TOKENS, EmbeddingSection
@@ -21,8 +23,8 @@ are not padded to the longest (sentence-transformers, `SentenceTransformer.encod
 class Embedder(HuggingFaceEmbedding):
     """`HuggingFaceEmbedding` that sorts thousands of texts by length and does not retry.
 
-    LlamaIndex's own encodes `embed_batch_size` texts a call and uses the same number as the batch of
-    a forward pass; here the call is large and the forward pass is `batch_size`.
+    LlamaIndex's own encodes `embed_batch_size` texts a call and uses the same number as the batch
+    of a forward pass; here the call is large and the forward pass is `batch_size`.
     """
 
     _batch_size: int = PrivateAttr()
@@ -30,6 +32,8 @@ class Embedder(HuggingFaceEmbedding):
     def __init__(self, batch_size: int, **kwargs: Any) -> None:
         super().__init__(embed_batch_size=min(TEXTS_PER_CALL, 2048), **kwargs)
         self._batch_size = batch_size
+        # LlamaIndex takes an empty instruction for none given, and looks one up.
+        self._model.prompts["query"] = kwargs.get("query_instruction") or ""
 
     @classmethod
     def class_name(cls) -> str:
@@ -91,18 +95,19 @@ def build_embedder(section: EmbeddingSection) -> Embedder:
         If ``embedding.max_length`` is more than the model reads, or the device is not there.
     """
     source = _source(section)
-    device = _choose_device(section.device)
+    device = choose_device(section.device)
     try:
-        embedder = Embedder(
-            batch_size=section.batch_size,
-            model_name=source,
-            max_length=section.max_length,
-            normalize=section.normalize,
-            query_instruction=section.query_instruction,
-            trust_remote_code=section.trust_remote_code,
-            device=device,
-            model_kwargs={"dtype": _choose_dtype(section.dtype, device)},
-        )
+        with _no_loading_bar():
+            embedder = Embedder(
+                batch_size=section.batch_size,
+                model_name=source,
+                max_length=section.max_length,
+                normalize=section.normalize,
+                query_instruction=_query_instruction(section),
+                trust_remote_code=section.trust_remote_code,
+                device=device,
+                model_kwargs={"dtype": choose_dtype(section.dtype, device)},
+            )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ModelUnavailableError(
             f"the embedding model {section.model!r} cannot be loaded: {_first_line(error)}",
@@ -113,10 +118,10 @@ def build_embedder(section: EmbeddingSection) -> Embedder:
     return embedder
 
 
-def describe(embedder: Embedder) -> str:
+def describe(embedder: Embedder, section: EmbeddingSection) -> str:
     """Say what was chosen: model, device, type of the weights, what it reads."""
     return (
-        f"embedding with {embedder.model_name} on {embedder.device} in {embedder.dtype}, "
+        f"embedding with {section.model} on {embedder.device} in {embedder.dtype}, "
         f"{embedder.dimension} dimensions, {embedder.max_length} tokens"
     )
 
@@ -140,7 +145,53 @@ def _source(section: EmbeddingSection) -> str:
     return section.model
 
 
-def _choose_device(asked: str) -> str:
+def _query_instruction(section: EmbeddingSection) -> str:
+    """Return what goes before a question: a BGE model in a folder is known by the folder's name."""
+    if section.query_instruction is not None:
+        return section.query_instruction
+    name = section.model if section.folder is None else f"BAAI/{section.folder.name}"
+    return get_query_instruct_for_model_name(name)
+
+
+@contextmanager
+def _no_loading_bar() -> Iterator[None]:
+    """Hide the bar over a model's tensors; the one over a download stays."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def locate_model(section: EmbeddingSection) -> str:
+    """Say where the model would be loaded from, without loading it.
+
+    Raises
+    ------
+    ModelUnavailableError
+        If it is neither a folder nor a package here, nor looks like a hub name.
+    """
+    source = _source(section)
+    if section.folder is not None:
+        return f"in {source}"
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = isinstance(try_to_load_from_cache(source, "config.json"), str)
+    return "in the hub's cache" if cached else "not here yet, the first use downloads it"
+
+
+def choose_device(asked: str) -> str:
+    """Resolve "auto", and check that a device which was named is there.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+    """
     import torch
 
     if asked == "auto":
@@ -158,8 +209,8 @@ def _choose_device(asked: str) -> str:
     return asked
 
 
-def _choose_dtype(asked: str, device: str) -> "torch.dtype":
-    """Take bfloat16 where it is computed natively: elsewhere it is slower than float32."""
+def choose_dtype(asked: str, device: str) -> "torch.dtype":
+    """Resolve "auto": bfloat16 where it is computed natively; elsewhere it is slower."""
     import torch
 
     if asked != "auto":
@@ -175,7 +226,7 @@ def _check_length(section: EmbeddingSection, embedder: Embedder) -> None:
     reads = getattr(embedder._model[0].config, "max_position_embeddings", None)
     if section.max_length and isinstance(reads, int) and section.max_length > reads:
         raise ConfigError(
-            f"embedding.max_length is {section.max_length}, and {section.model} reads {reads} tokens",
+            f"embedding.max_length is {section.max_length}, and {section.model} reads {reads}",
             f"set embedding.max_length to at most {reads}, or leave it out",
         )
 

@@ -21,10 +21,11 @@ PAGE_BREAK = "\f"
 MAX_UNPACKED_BYTES = 500_000_000
 """A DOCX that unpacks to more is taken for a zip bomb."""
 
-_NOT_CONTENT = (
-    "script style svg button nav noscript template iframe object canvas form input select dialog"
-).split()
-_NOT_CONTENT_ROLES = ("navigation", "banner", "contentinfo", "search", "button", "menu", "dialog")
+_NOT_CONTENT = {
+    *("script", "style", "svg", "button", "nav", "noscript", "template", "iframe", "object"),
+    *("canvas", "form", "input", "select", "dialog"),
+}
+_NOT_CONTENT_ROLES = {"navigation", "banner", "contentinfo", "search", "button", "menu", "dialog"}
 
 _SUFFIXES = {
     "markdown": (".md", ".markdown", ".mdx"),
@@ -35,9 +36,11 @@ _SUFFIXES = {
     "json": (".json", ".jsonl", ".ndjson"),
     "notebook": (".ipynb",),
     "code": (
-        ".py .pyi .js .jsx .ts .tsx .java .kt .go .rs .c .h .cc .cpp .hpp .cs .rb .php .swift .scala"
-        " .sh .bash .sql .r .lua .pl .toml .yaml .yml .ini .cfg .xml .css .proto .tf .mk .cmake"
-    ).split(),
+        *(".py", ".pyi", ".js", ".jsx", ".ts", ".tsx", ".java", ".kt", ".go", ".rs", ".swift"),
+        *(".c", ".h", ".cc", ".cpp", ".hpp", ".cs", ".rb", ".php", ".scala", ".lua", ".pl", ".r"),
+        *(".sh", ".bash", ".sql", ".toml", ".yaml", ".yml", ".ini", ".cfg", ".xml", ".css"),
+        *(".proto", ".tf", ".mk", ".cmake"),
+    ),
 }
 _TYPE_OF = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes}
 _BINARY_TYPES = {"pdf", "docx"}
@@ -80,7 +83,7 @@ class TextReader(BaseReader):
 
 
 class MarkdownReader(BaseReader):
-    """Markdown as it is, less its front matter; the title is the front matter's or the first "#"."""
+    """Markdown as it is, less its front matter; the title is that one's or the first "#"."""
 
     _front_matter = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*\n", re.DOTALL)
     _title_line = re.compile(r"^title:[ \t]*[\"']?(.+?)[\"']?[ \t]*$", re.MULTILINE)
@@ -111,7 +114,7 @@ class HTMLReader(BaseReader):
 
         soup = BeautifulSoup(_text_of(file), "lxml")
         heading = soup.title.get_text(" ", strip=True) if soup.title else None
-        content = soup.find("main") or soup.find(attrs={"role": "main"}) or soup.body or soup
+        content = soup.find("main") or soup.find(role="main") or soup.body or soup
         for comment in content.find_all(string=lambda text: isinstance(text, Comment)):
             comment.extract()
         for tag in content.find_all(_is_not_content):

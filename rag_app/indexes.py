@@ -43,9 +43,7 @@ INDEX_TYPES: dict[str, IndexType] = {
         lite=True,
         defaults=_HNSW_DEFAULTS,
     ),
-    "SCANN": IndexType(
-        ("nlist", "with_raw_data"), ("nprobe", "reorder_k"), defaults=_IVF_DEFAULTS
-    ),
+    "SCANN": IndexType(("nlist", "with_raw_data"), ("nprobe", "reorder_k"), defaults=_IVF_DEFAULTS),
     "DISKANN": IndexType((), ("search_list",)),
     "AUTOINDEX": IndexType((), ("level", "ef"), lite=True),
 }

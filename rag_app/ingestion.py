@@ -6,7 +6,7 @@ its new version whenever the process ends.
 """
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,13 +20,14 @@ from rag_app.errors import InputError
 from rag_app.file_types import UnreadableFileError
 from rag_app.node_parser import NodeParser
 from rag_app.readers import SourceFile, content_hash, discover, read
-from rag_app.schema import IngestReport, SkippedFile
+from rag_app.schema import DocumentInfo, IngestReport, SkippedFile
 from rag_app.vector_store import (
     CollectionStore,
     StoredDocument,
     apply_index,
     create_store,
     find_store,
+    open_store,
 )
 
 WINDOW = 2048
@@ -34,6 +35,30 @@ WINDOW = 2048
 few enough that little is lost when the process is killed."""
 
 Progress = Callable[[int, int], None]
+
+
+def list_documents(config: Config) -> list[DocumentInfo]:
+    """List what is in the collection, in the order of paths.
+
+    Raises
+    ------
+    InputError
+        If there is no such collection.
+    CollectionMismatchError, VectorStoreError
+        As `ingest`.
+    """
+    return [
+        DocumentInfo(
+            id=document.id,
+            path=document.path,
+            title=document.title,
+            type=document.type,
+            size=document.size,
+            nodes=document.nodes,
+            content_hash=max(document.hashes, key=document.hashes.__getitem__),
+        )
+        for document in open_store(config).documents().values()
+    ]
 
 
 @dataclass
@@ -87,14 +112,14 @@ def ingest(
             f"there is no file to read under {', '.join(map(str, paths)) or 'no path at all'}",
             "name folders, files or globs; hidden files need --set documents.hidden=true",
         )
-    seconds = Counter({"plan": time.perf_counter() - started})
+    seconds = defaultdict(float, plan=time.perf_counter() - started)
     notes: list[str] = []
     written = _Written()
     if store and apply_index(config, store):
         notes.append(f"rebuilt the index as {config.index.type}")
     if plan.to_do:
         embedder = build_embedder(config.embedding)
-        notes.append(describe(embedder))
+        notes.append(describe(embedder, config.embedding))
         store = store or create_store(config, embedder.dimension)
         writer = _Writer(config, store, embedder, stored, seconds)
         written = writer.run(plan, progress or (lambda _done, _total: None))
@@ -151,7 +176,7 @@ class _Writer:
         store: CollectionStore,
         embedder: Embedder,
         stored: dict[str, StoredDocument],
-        seconds: Counter[str],
+        seconds: dict[str, float],
     ) -> None:
         self._documents = config.documents
         self._store = store

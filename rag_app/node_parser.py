@@ -1,4 +1,4 @@
-"""Documents → nodes: split, counted in characters or in the embedder's own tokens, never cut unread."""
+"""Documents → nodes: split, counted in characters or the embedder's own tokens, none unread."""
 
 import hashlib
 from bisect import bisect
@@ -106,6 +106,6 @@ def _splitter(size: int, overlap: int, tokenize: Tokenize) -> SentenceSplitter:
     return SentenceSplitter(
         chunk_size=size,
         chunk_overlap=overlap,
-        tokenizer=tokenize,  # type: ignore[arg-type]  # annotated as list, used for its length
+        tokenizer=tokenize,  # annotated as giving a list, used for its length
         paragraph_separator="\n\n",
     )

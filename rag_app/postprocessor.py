@@ -89,12 +89,12 @@ def pack(
         kept = [trimmed] if trimmed else []
     ordered = best_last(kept)
     prompt = render(ordered)
-    fates = (_fate(rank, len(kept), trimmed is not None, budget) for rank in range(1, len(nodes) + 1))
-    ledger = tuple(
-        _entry(rank, node, fate, count_tokens(node.node.get_content(MetadataMode.NONE)), reason)
-        for rank, (node, (fate, reason)) in enumerate(zip(nodes, fates, strict=True), start=1)
-    )
-    return Packed(ordered, ledger, prompt, count_tokens(prompt), budget)
+    entries = []
+    for rank, node in enumerate(nodes, start=1):
+        fate, reason = _fate(rank, len(kept), trimmed is not None, budget)
+        tokens = count_tokens(node.node.get_content(MetadataMode.NONE))
+        entries.append(_entry(rank, node, fate, tokens, reason))
+    return Packed(ordered, tuple(entries), prompt, count_tokens(prompt), budget)
 
 
 def keep_all(nodes: Sequence[NodeWithScore]) -> Packed:

@@ -24,7 +24,7 @@ from rag_app.schema import Source
 
 VARIABLES = ("contexts", "sources", "question")
 BUILT_IN = Path(__file__).with_name("answer.jinja")
-"""The walk-through's prompt: relevance first, then an answer from the context, in under two sentences."""
+"""The walk-through's prompt: relevance first, then an answer in under two sentences."""
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=False, autoescape=False

@@ -6,12 +6,14 @@
 import errno
 import glob
 import hashlib
+import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatch
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,13 @@ from rag_app.errors import InputError
 from rag_app.file_types import READERS, UnreadableFileError, file_type
 from rag_app.schema import SkippedFile
 
+# LlamaIndex warns at each file that its own collection of readers is not installed: ours serve.
+logging.getLogger("llama_index.core.readers.file.base").addFilter(
+    lambda record: "llama-index-readers-file" not in record.getMessage()
+)
+
 READERS_VERSION = 1
-"""Part of each content hash: raise it when a reader's output changes, so that files are read again."""
+"""Part of each content hash: raise it when a reader's output changes, to read files again."""
 
 DOCUMENT_METADATA = ("title", "path", "file_name", "type", "size", "modified")
 """What every document carries: title and relative path (str), last part of the path (str), type
@@ -171,7 +178,7 @@ def _expand(path: str | Path) -> list[Path]:
         raise InputError(
             f"there is no file or folder {str(path)!r}", "check the path; globs go in quotes"
         )
-    matches = sorted(glob.glob(str(given), recursive=True))
+    matches = sorted(glob.glob(str(given), recursive=True))  # noqa: PTH207 - may be absolute
     if not matches:
         raise InputError(f"the glob {str(path)!r} matches nothing", "check it, quotes included")
     return [_absolute(Path(match)) for match in matches]
@@ -230,7 +237,7 @@ def _walk(
 
 
 def _refuse_same_names(files: Sequence[SourceFile]) -> None:
-    for first, second in zip(files, files[1:], strict=False):
+    for first, second in pairwise(files):
         if first.path == second.path:
             both = [str(first.absolute), str(second.absolute)]
             raise InputError(
@@ -262,9 +269,8 @@ def _read_bytes(path: Path, section: DocumentsSection) -> bytes:
 
 
 def _too_large(size: int, section: DocumentsSection) -> str:
-    return (
-        f"larger than documents.max_file_size_mb = {section.max_file_size_mb:g}: {size / 1e6:.1f} MB"
-    )
+    limit = f"documents.max_file_size_mb = {section.max_file_size_mb:g}"
+    return f"larger than {limit}: {size / 1e6:.1f} MB"
 
 
 def _printable(text: str) -> str:

@@ -122,7 +122,9 @@ class RagSynthesizer(BaseSynthesizer):
 
     def _update_prompts(self, prompts: PromptDictType) -> None:
         if prompts:
-            raise InputError("prompts cannot be replaced here", "set prompt.template in config.toml")
+            raise InputError(
+                "prompts cannot be replaced here", "set prompt.template in config.toml"
+            )
 
 
 class PromptSynthesizer(RagSynthesizer):

@@ -165,7 +165,9 @@ class CollectionStore(MilvusVectorStore):
             If Milvus fails.
         """
         if query.mode != VectorStoreQueryMode.DEFAULT:
-            raise InputError(f"the query mode {query.mode.value!r} is not there", "use dense search")
+            raise InputError(
+                f"the query mode {query.mode.value!r} is not there", "use dense search"
+            )
         if query.filters is not None or query.doc_ids or query.node_ids:
             # LlamaIndex's translator pastes values unescaped into Milvus expressions.
             raise InputError("metadata filters are not there yet", "filter the retrieved nodes")
@@ -219,7 +221,9 @@ class CollectionStore(MilvusVectorStore):
 
     def count(self) -> int:
         """Count the collection's rows."""
-        rows = self._call("query", filter="", output_fields=["count(*)"], consistency_level="Strong")
+        rows = self._call(
+            "query", filter="", output_fields=["count(*)"], consistency_level="Strong"
+        )
         return int(rows[0]["count(*)"])
 
     def flush(self) -> None:
@@ -303,7 +307,7 @@ def open_store(config: Config) -> CollectionStore:
         )
     if store.built_index != configured_index(config):
         _LOG.warning(
-            "index is built as %s, and the configuration says %s; the next rag-app ingest rebuilds it",
+            "the index is %s, the configuration says %s; the next rag-app ingest rebuilds it",
             _index_text(store.built_index),
             _index_text(configured_index(config)),
         )
@@ -403,7 +407,7 @@ def release(uri: str) -> None:
 def _prepare_lite(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise VectorStoreError(
-            f"vector_store.uri is {path}, which is a file and not a Milvus Lite database (a folder)",
+            f"vector_store.uri is {path}, a file; a Milvus Lite database is a folder",
             "set vector_store.uri to another path, or move the file away",
         )
     try:

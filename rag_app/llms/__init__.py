@@ -39,3 +39,15 @@ def build_llm(section: LLMSection) -> PackableLLM:
         f'llm.backend is "{section.backend}", which answers without an LLM',
         'set llm.backend to "vllm" or "vllm-server"',
     )
+
+
+def check_llm(section: LLMSection) -> str:
+    """Say what would answer, without asking it anything.
+
+    Raises
+    ------
+    LLMError
+        If the backend cannot run here, with the remedy.
+    """
+    llm = build_llm(section)
+    return f"{section.backend}: {llm.metadata.model_name}, {llm.metadata.context_window} tokens"

@@ -61,7 +61,7 @@ class Extractor:
 
 
 def _sentences(sources: Sequence[Source]) -> list[_Sentence]:
-    """Split contexts into sentences and stand-alone lines, each text once, the best source's first."""
+    """Split contexts into sentences and stand-alone lines, each once, the best source's first."""
     found: dict[str, _Sentence] = {}
     split = split_by_sentence_tokenizer()
     for source in reversed(sources):

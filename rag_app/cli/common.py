@@ -1,0 +1,139 @@
+"""What all commands share: common options, configuration, output, and errors at the edge."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from rag_app.errors import RagAppError
+
+if TYPE_CHECKING:
+    from rag_app.config import Config
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and SIGINT's number, as shells have it."""
+
+_OPTIONS = "rag_app.options"
+_OFFLINE = (
+    "profile offline: MiniLM embeddings from a package, answers quoted from the documents, no "
+    "language model; the next step up is --profile cpu (see rag-app doctor)"
+)
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep an option where all levels see it, so that it may stand before or after the command."""
+    kept = context.meta.setdefault(_OPTIONS, {"assignments": ()})
+    if parameter.name == "assignments":
+        kept["assignments"] += tuple(value)
+    elif value:
+        kept[parameter.name] = value
+
+
+def common_options(command: F) -> F:
+    """Add --config, --profile, --set, --json and -v."""
+    kept: dict[str, Any] = {"expose_value": False, "callback": _remember}
+    for option in reversed(
+        [
+            click.option("--config", metavar="FILE", help="Configuration file.", **kept),
+            click.option("--profile", metavar="NAME", help="Profile to switch on.", **kept),
+            click.option(
+                "--set",
+                "assignments",
+                metavar="KEY=VALUE",
+                multiple=True,
+                help="Override a key, e.g. --set llm.temperature=0; may be repeated.",
+                **kept,
+            ),
+            click.option("--json", "json", is_flag=True, help="Print the result as JSON.", **kept),
+            click.option(
+                "-v", "--verbose", is_flag=True, help="Say more on standard error.", **kept
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _option(name: str) -> Any:
+    return click.get_current_context().meta.get(_OPTIONS, {}).get(name)
+
+
+def wants_json() -> bool:
+    """Whether --json was given."""
+    return bool(_option("json"))
+
+
+def is_verbose() -> bool:
+    """Whether -v was given."""
+    return bool(_option("verbose"))
+
+
+def load() -> "Config":
+    """Load the configuration that the common options ask for."""
+    from rag_app.config_loader import load_config, parse_assignment  # pydantic: 0.15 s
+
+    assignments = [parse_assignment(text) for text in _option("assignments") or ()]
+    config = load_config(_option("config"), _option("profile"), dict(assignments))
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("rag_app").setLevel(logging.INFO if is_verbose() else logging.WARNING)
+    if config.profile == "offline":
+        say(_OFFLINE)
+    return config
+
+
+def say(message: str) -> None:
+    """Print to standard error what is not the result."""
+    click.echo(message, err=True)
+
+
+def print_json(result: Any) -> None:
+    """Print the result, and nothing else, as JSON."""
+    click.echo(json.dumps(result, ensure_ascii=False, indent=2))
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function of (done, total) that draws a bar on standard error, if it is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def update(done: int, total: int) -> None:
+            bar.length = max(total, 1)
+            bar.update(done - bar.pos)
+
+        yield update
+
+
+class RagAppGroup(click.Group):
+    """A group that turns the library's errors into messages and exit codes, in one place."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except RagAppError as error:
+            if is_verbose():
+                logging.getLogger("rag_app").info("", exc_info=error)
+            say(f"Error: {error}")
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            say("interrupted")
+            ctx.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if is_verbose():
+                raise
+            say(
+                f"Error: {type(error).__name__}: {error}\n"
+                "  try: the same with -v, which shows where; this is a bug in rag_app"
+            )
+            ctx.exit(1)

@@ -1,0 +1,47 @@
+"""``rag-app config``: what the configuration is, and where each value came from."""
+
+import click
+
+from rag_app.cli.common import common_options, is_verbose, load, print_json, wants_json
+
+
+@click.group("config")
+def config_group() -> None:
+    """Look at the configuration."""
+
+
+@config_group.command(
+    "show",
+    epilog="\b\nExamples:\n  rag-app config show\n  rag-app --profile gpu config show -v",
+)
+@common_options
+def show_command() -> None:
+    """Print every key with its value and where it came from; secrets are masked, -v explains."""
+    config = load()
+    from rag_app.config_loader import config_rows
+
+    rows = config_rows(config)
+    if wants_json():
+        print_json(rows)
+        return
+    section = ""
+    for row in rows:
+        name, _, key = row["key"].rpartition(".")
+        if name != section:
+            click.secho(f"\n[{name}]", bold=True)
+            section = name
+        if is_verbose():
+            click.secho(click.wrap_text(row["help"], 96, "# ", "# "), dim=True)
+        click.echo(f"{key} = {_as_toml(row['value'])}  ({row['origin']})")
+
+
+def _as_toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_as_toml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_as_toml, value)) + "]"
+    if isinstance(value, str):
+        return f'"{value}"'
+    return "unset" if value is None else str(value)

