@@ -77,7 +77,7 @@ def pack(
 
     if (bare := cost([])) > budget:
         raise ConfigError(
-            f"the prompt has {bare} tokens before any context, and the window leaves {budget} for it",
+            f"the prompt has {bare} tokens before any context, the window leaves {budget} for it",
             "ask a shorter question, lower llm.max_tokens, or raise the window "
             "(llm.context_window or llm.engine.max_model_len)",
         )
@@ -98,10 +98,8 @@ def pack(
 
 
 def keep_all(nodes: Sequence[NodeWithScore]) -> Packed:
-    """Order all nodes best last, where there is no window to fit."""
-    ledger = tuple(
-        _entry(rank, node, "kept", 0, "no LLM, no window") for rank, node in enumerate(nodes, 1)
-    )
+    """Order all nodes best last, where there is no LLM and so no window."""
+    ledger = tuple(_entry(rank, node, "kept", None, "") for rank, node in enumerate(nodes, start=1))
     return Packed(best_last(nodes), ledger, prompt="", prompt_tokens=0, budget=0)
 
 
@@ -137,7 +135,9 @@ def _fate(rank: int, kept: int, trimmed: bool, budget: int) -> tuple[str, str]:
     return "kept", ""
 
 
-def _entry(rank: int, node: NodeWithScore, fate: str, tokens: int, reason: str) -> LedgerEntry:
+def _entry(
+    rank: int, node: NodeWithScore, fate: str, tokens: int | None, reason: str
+) -> LedgerEntry:
     return LedgerEntry(
         rank=rank,
         id=node.node.node_id,

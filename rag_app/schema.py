@@ -126,7 +126,7 @@ class LedgerEntry(Record):
     fate
         "kept", "trimmed" or "dropped".
     tokens
-        Of its text, as retrieved.
+        Of its text, as retrieved; None without an LLM.
     """
 
     rank: int
@@ -134,5 +134,5 @@ class LedgerEntry(Record):
     path: str
     score: float | None
     fate: str
-    tokens: int
+    tokens: int | None
     reason: str

@@ -114,7 +114,8 @@ def _print_ledger(ledger: Sequence["LedgerEntry"], prompt_tokens: int, budget: i
     say("\nContexts, best first (the prompt has them best last):")
     for entry in ledger:
         score = "-" if entry.score is None else f"{entry.score:.3f}"
-        line = f"{entry.rank:>3}. {entry.fate:<8} {score}  {entry.tokens:>5} tokens  {entry.path}"
-        say(f"  {line}  {entry.reason}".rstrip())
+        tokens = "" if entry.tokens is None else f"{entry.tokens:>5} tokens  "
+        line = f"{entry.rank:>3}. {entry.fate:<8} {score}  {tokens}{entry.path}  {entry.reason}"
+        say(f"  {line.rstrip()}")
     if budget:
         say(f"  the prompt has {prompt_tokens} of {budget} tokens")
