@@ -377,8 +377,9 @@ def connect(section: VectorStoreSection) -> MilvusClient:
     VectorStoreError
         If it cannot be reached or opened: who holds it, or what is wrong with the path.
     """
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-    logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)
+    for noisy in ("pymilvus", "milvus_lite", "grpc._server"):
+        # They log what they also raise, and what Lite does not implement and nobody needs.
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     if section.is_lite:
         _prepare_lite(Path(section.uri))
     try:

@@ -18,7 +18,7 @@ from rag_app.cli.query import query_command, retrieve_command
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\nExamples:\n"
     "  rag-app ingest docs/\n"
-    '  rag-app query "What do the parameters for HNSW mean?"\n'
+    '  rag-app query "Which index types does Milvus Lite build?"\n'
     "  rag-app --profile gpu doctor",
 )
 @common_options

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command(
     "query",
     epilog="\b\nExamples:\n"
-    '  rag-app query "What do the parameters for HNSW mean?"\n'
+    '  rag-app query "Which index types does Milvus Lite build?"\n'
     "  echo 'What is an index?' | rag-app query - --json\n"
     '  rag-app query "What is an index?" --explain --set retrieval.similarity_top_k=10',
 )
@@ -27,6 +27,7 @@ def query_command(question: str, explain: bool) -> None:
     """Answer QUESTION from the documents, with sources; "-" reads it from standard input."""
     question = _read(question)
     config = load()
+    from rag_app.llms.extractive import NOTHING_RELEVANT
     from rag_app.query_engine import build_query_engine  # LlamaIndex, torch, Milvus: 8 s
 
     streams = not wants_json() and sys.stdout.isatty()
@@ -48,7 +49,8 @@ def query_command(question: str, explain: bool) -> None:
     for piece in getattr(response, "response_gen", None) or [str(response)]:
         click.echo(piece, nl=False)
     click.echo()
-    _print_sources(about["sources"])
+    if str(response) != NOTHING_RELEVANT:
+        _print_sources(about["sources"])
     if explain:
         _print_ledger(about["ledger"], about["prompt_tokens"], about["budget"])
 

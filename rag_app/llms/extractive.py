@@ -50,7 +50,9 @@ class Extractor:
 
     def answer(self, question: str, sources: Sequence[Source]) -> str:
         """Return at most `max_sentences` quoted sentences, closest first, or `NOTHING_RELEVANT`."""
-        sentences = list(_sentences(sources))
+        asks = " ".join(question.lower().split())
+        # A page that quotes the question is closest to it, and no answer.
+        sentences = [each for each in _sentences(sources) if asks not in each.text.lower()]
         if not sentences:
             return NOTHING_RELEVANT
         asked = self._embedder.get_query_embedding(question)
@@ -63,11 +65,20 @@ class Extractor:
             ),
             key=lambda pair: -pair[0],
         )
-        close = [pair for pair in scored if pair[0] >= self._section.min_similarity]
-        best = [sentence for _, sentence in close[: self._section.max_sentences]]
-        if not best:
+        chosen: list[_Sentence] = []
+        for closeness, sentence in scored:
+            if (
+                closeness < self._section.min_similarity
+                or len(chosen) == self._section.max_sentences
+            ):
+                break
+            if not any(
+                sentence.text in other.text or other.text in sentence.text for other in chosen
+            ):
+                chosen.append(sentence)
+        if not chosen:
             return NOTHING_RELEVANT
-        return "\n".join(f"“{sentence.text}” [{sentence.source.number}]" for sentence in best)
+        return "\n".join(f"“{sentence.text}” [{sentence.source.number}]" for sentence in chosen)
 
 
 def _sentences(sources: Sequence[Source]) -> list[_Sentence]:
