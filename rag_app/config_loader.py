@@ -70,13 +70,15 @@ def load_config(
     """
     file, base = _find_config(path)
     table = _read_toml(file)
-    name = _choose_profile(profile, table, file)
+    name, chosen_by = _choose_profile(profile, table, file)
     layers = [_Layer(file.name, dict(_flatten(table)), base)]
     if name:
         layers.append(_profile_layer(name, table, file, base))
     layers.append(_Layer("environment", dict(_environment()), Path.cwd(), are_text=True))
     layers.append(_Layer("command line", dict(overrides or {}), Path.cwd(), are_text=True))
-    return _merge(layers, name, file)
+    config = _merge(layers, name, file)
+    config._origins["profile"] = chosen_by
+    return config
 
 
 def _find_config(path: str | Path | None) -> tuple[Path, Path]:
@@ -144,11 +146,12 @@ def _read_toml(file: Path) -> dict[str, Any]:
         ) from None
 
 
-def _choose_profile(asked: str | None, table: dict[str, Any], file: Path) -> str:
+def _choose_profile(asked: str | None, table: dict[str, Any], file: Path) -> tuple[str, str]:
+    """Return the profile that is on, empty for none, and what said so."""
     for value, by in (
         (asked, "--profile"),
         (os.environ.get(f"{ENV_PREFIX}PROFILE"), f"{ENV_PREFIX}PROFILE"),
-        (table.get("profile"), str(file)),
+        (table.get("profile"), file.name),
     ):
         if not value:
             continue
@@ -158,8 +161,8 @@ def _choose_profile(asked: str | None, table: dict[str, Any], file: Path) -> str
                 f"there is no profile {value!r} (asked for by {by})",
                 f"use one of {', '.join(sorted(known))}{_nearest(str(value), known)}",
             )
-        return value
-    return ""
+        return value, by
+    return "", "default"
 
 
 def _profiles(table: dict[str, Any], file: Path) -> dict[str, Any]:

@@ -22,9 +22,9 @@ Made by `scripts/generate_reference.py` from the code: every key of `config.toml
 what it does.
 
 A value comes from the command line (`--set llm.temperature=0`), else the environment
-(`RAG_APP_LLM__TEMPERATURE=0`), else the profile that is on, else the file's plain sections, else the
-default. `rag-app config show` says which. The profiles `offline`, `cpu`, `gpu` and `blog` are always
-there; `[profiles.NAME.section]` in your own file adds one, or replaces one."""
+(`RAG_APP_LLM__TEMPERATURE=0`), else the profile that is on, else the file's plain sections, else
+the default. `rag-app config show` says which. The profiles `offline`, `cpu`, `gpu` and `blog` are
+always there; `[profiles.NAME.section]` in your own file adds one, or replaces one."""
 
 
 def cli_page() -> str:
