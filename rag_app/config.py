@@ -139,6 +139,8 @@ class VectorStoreSection(Section):
     """What a search sees of writes just made (Milvus docs, "Consistency Level")."""
     timeout: float = Field(default=30.0, gt=0)
     """Seconds to wait for each call to a Milvus server."""
+    lock_timeout: float = Field(default=0.0, ge=0)
+    """Seconds to wait for another process that uses the Milvus Lite database; --wait sets it."""
 
     @field_validator("uri")
     @classmethod

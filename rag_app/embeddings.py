@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 from llama_index.embeddings.huggingface.utils import get_query_instruct_for_model_name
 from pydantic import PrivateAttr
+from tokenizers import Tokenizer
 
 from rag_app.config import PACKAGE_PREFIX, SPECIAL_TOKENS, EmbeddingSection
 from rag_app.errors import ConfigError, ModelUnavailableError
@@ -28,10 +29,15 @@ class Embedder(HuggingFaceEmbedding):
     """
 
     _batch_size: int = PrivateAttr()
+    _counter: Tokenizer = PrivateAttr()
 
     def __init__(self, batch_size: int, **kwargs: Any) -> None:
         super().__init__(embed_batch_size=min(TEXTS_PER_CALL, 2048), **kwargs)
         self._batch_size = batch_size
+        # A copy: the model's own is set to cut and pad while it encodes, perhaps in another thread.
+        self._counter = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
+        self._counter.no_truncation()
+        self._counter.no_padding()
         # LlamaIndex takes an empty instruction for none given, and looks one up.
         self._model.prompts["query"] = kwargs.get("query_instruction") or ""
 
@@ -65,9 +71,7 @@ class Embedder(HuggingFaceEmbedding):
 
     def tokenize(self, text: str) -> list[int]:
         """Return a text's token ids as the model sees them, uncut and without special tokens."""
-        tokens: list[int] = self._model.tokenizer.encode(
-            text, add_special_tokens=False, truncation=False, verbose=False
-        )
+        tokens: list[int] = self._counter.encode(text, add_special_tokens=False).ids
         return tokens
 
     def _embed(

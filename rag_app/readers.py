@@ -58,10 +58,11 @@ class SourceFile:
 
 @dataclass
 class Discovery:
-    """What `discover` found: files sorted by path, and what it left out."""
+    """What `discover` found: files sorted by path, what it left out, and where it looked."""
 
     files: list[SourceFile] = field(default_factory=list)
     skipped: list[SkippedFile] = field(default_factory=list)
+    tops: list[Path] = field(default_factory=list)
 
 
 def discover(
@@ -85,10 +86,9 @@ def discover(
         If a path does not exist, a glob matches nothing, or two different files would have the
         same relative path.
     """
-    found = Discovery()
-    expanded = [place for path in paths for place in _expand(path)]
-    folders = [*known_roots, *(top if top.is_dir() else top.parent for top in expanded)]
-    for top in expanded:
+    found = Discovery(tops=[place for path in paths for place in _expand(path)])
+    folders = [*known_roots, *(top if top.is_dir() else top.parent for top in found.tops)]
+    for top in found.tops:
         around = [folder for folder in folders if top == folder or folder in top.parents]
         root = min(around, key=lambda folder: len(folder.parts))
         for file in _walk(top, root, section, found.skipped, ()):
@@ -155,14 +155,16 @@ def read(file: SourceFile, section: DocumentsSection) -> Document:
 
 
 def content_hash(file: SourceFile, section: DocumentsSection) -> str:
-    """Hex digest of a file's bytes and the readers' version: equal means nothing to do.
+    """Return a hex digest of a file's bytes and the readers' version: equal means nothing to do.
 
     Raises
     ------
     UnreadableFileError
         As `read` does, for what can be told without parsing.
     """
-    return _hash(_read_bytes(file.absolute, section))
+    data = _read_bytes(file.absolute, section)
+    file_type(file.absolute, data)
+    return _hash(data)
 
 
 def _hash(data: bytes) -> str:
@@ -219,6 +221,8 @@ def _walk(
         return None
     if not stat.S_ISDIR(status.st_mode):
         return skip("not a regular file")
+    if (top / "LOCK").exists() and (top / "collections").is_dir():
+        return skip("a Milvus Lite database")
     identity = (status.st_dev, status.st_ino)
     if identity in above:
         return skip("circular link")

@@ -58,19 +58,27 @@ class DocumentInfo(Record):
 
 @dataclass(frozen=True)
 class IngestReport(Record):
-    """What an ingest did.
+    """What an ingest did, or with ``dry_run`` would do.
 
     Attributes
     ----------
     new, changed, unchanged
-        Paths of the documents, relative to the ingested folder.
-    nodes_written, nodes_embedded, nodes_deleted
-        Rows written (of new and changed documents), how many of them had to be embedded, and stale
-        rows deleted.
+        Paths of the documents, relative to the ingested folder; those that an interrupted run did
+        not come to are left out.
+    removed
+        Paths of the documents whose file is gone; deleted if ``pruned``. One whose file is there
+        under another relative path is deleted in any case.
+    nodes
+        Nodes of the documents that are "new", "changed", "unchanged" and "removed"; of new and
+        changed ones only what was read, so 0 with ``dry_run``.
+    nodes_written, nodes_embedded, nodes_reused, nodes_deleted
+        Rows written, how many of them had to be embedded and how many took a vector that was there,
+        and rows deleted.
     rows
         Rows in the collection afterwards.
     seconds
-        By stage: "plan", "read", "embed", "write", and "total" by the clock on the wall.
+        By stage: "plan", "read", "embed", "write" (the last three at the same time), and "total" by
+        the clock on the wall.
     notes
         What the user should know, e.g. which device the embedder chose.
     """
@@ -78,13 +86,29 @@ class IngestReport(Record):
     new: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
     skipped: tuple[SkippedFile, ...] = ()
+    nodes: Mapping[str, int] = field(default_factory=dict)
     nodes_written: int = 0
     nodes_embedded: int = 0
+    nodes_reused: int = 0
     nodes_deleted: int = 0
     rows: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
+    pruned: bool = False
+    dry_run: bool = False
+    interrupted: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def nodes_per_second(self) -> float:
+        """Nodes written by total seconds."""
+        total = self.seconds.get("total", 0.0)
+        return self.nodes_written / total if total else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record with `nodes_per_second`."""
+        return {**super().to_dict(), "nodes_per_second": self.nodes_per_second}
 
 
 @dataclass(frozen=True)

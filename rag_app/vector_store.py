@@ -5,11 +5,16 @@ what the rows say, and what made a collection is written in its properties.
 """
 
 import asyncio
+import errno
+import fcntl
 import json
 import logging
+import os
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +108,23 @@ class StoredDocument:
         """How many rows it has."""
         return sum(self.hashes.values())
 
-    def is_complete(self, content_hash: str, root: str) -> bool:
+    @property
+    def file(self) -> Path:
+        """Where its file lay when it was ingested."""
+        return Path(self.root) / self.path
+
+    def is_complete(self, content_hash: str) -> bool:
         """Whether its rows are all of this version, and all there."""
-        return self.hashes == {content_hash: self.node_count} and self.root == root
+        return self.hashes == {content_hash: self.node_count}
+
+
+@dataclass(frozen=True)
+class StoredRow:
+    """A row's id, text and vector."""
+
+    id: str
+    text: str
+    vector: list[float]
 
 
 class CollectionStore(MilvusVectorStore):
@@ -214,10 +233,10 @@ class CollectionStore(MilvusVectorStore):
             document.hashes[row_hash] = document.hashes.get(row_hash, 0) + 1
         return dict(sorted(found.items(), key=lambda item: item[1].path))
 
-    def vectors_of(self, document_id: str) -> dict[str, list[float]]:
-        """Return a document's vectors by node id."""
-        rows = self._rows(f'doc_id == "{_hex(document_id)}"', ["id", _VECTOR])
-        return {row["id"]: [float(x) for x in row[_VECTOR]] for row in rows}
+    def rows_of(self, document_id: str) -> list[StoredRow]:
+        """Return a document's rows with their vectors."""
+        rows = self._rows(f'doc_id == "{_hex(document_id)}"', ["id", "text", _VECTOR])
+        return [StoredRow(row["id"], row["text"], row[_VECTOR]) for row in rows]
 
     def count(self) -> int:
         """Count the collection's rows."""
@@ -372,6 +391,8 @@ def _index_text(index: Mapping[str, Any]) -> str:
 def connect(section: VectorStoreSection) -> MilvusClient:
     """Connect to Milvus; a Lite database is opened in this process and held until it ends.
 
+    Waits up to ``vector_store.lock_timeout`` for another process that holds it.
+
     Raises
     ------
     VectorStoreError
@@ -382,6 +403,7 @@ def connect(section: VectorStoreSection) -> MilvusClient:
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     if section.is_lite:
         _prepare_lite(Path(section.uri))
+        _wait_for_lock(Path(section.uri), section.lock_timeout)
     try:
         return MilvusClient(
             uri=section.uri, token=section.token.get_secret_value(), timeout=section.timeout
@@ -389,10 +411,8 @@ def connect(section: VectorStoreSection) -> MilvusClient:
     except MilvusException as error:
         if section.is_lite:
             raise VectorStoreError(
-                f"the Milvus Lite database {section.uri} cannot be opened"
-                f"{_lock_holder(Path(section.uri))}",
-                "one process at a time can use it: wait for the other, or run a Milvus server and "
-                'set vector_store.uri = "http://host:19530"',
+                f"the Milvus Lite database {section.uri} cannot be opened: {error.message}",
+                "check that its folder can be written to; rag-app verify looks into a damaged one",
             ) from error
         raise _as_store_error(error, section.uri) from error
 
@@ -519,13 +539,44 @@ def _as_store_error(error: MilvusException, uri: str) -> VectorStoreError:
     return VectorStoreError(f"Milvus ({uri}) failed: {message}", "see rag-app doctor")
 
 
+def _wait_for_lock(path: Path, timeout: float) -> None:
+    """Wait until no other process holds a Lite database, or say which one does."""
+    until = time.monotonic() + timeout
+    while is_locked(path):
+        if time.monotonic() >= until:
+            raise VectorStoreError(
+                f"the Milvus Lite database {path} is in use by another process{_lock_holder(path)}",
+                "wait for it: --wait 600; for many processes at once run a Milvus server and set "
+                'vector_store.uri = "http://host:19530"',
+            )
+        time.sleep(0.2)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds a Lite database."""
+    from milvus_lite.server_manager import server_manager_instance
+
+    if os.path.abspath(path) in server_manager_instance._servers:  # noqa: PTH100 - its own key
+        return False  # by this process, which shares it
+    try:
+        with (path / "LOCK").open("rb+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        return error.errno in {errno.EAGAIN, errno.EACCES}
+    return False
+
+
 def _lock_holder(path: Path) -> str:
-    """Say which process holds a Lite database's lock, where the system tells (Linux)."""
+    """Say which process holds a Lite database: pid, command, since when (Linux tells)."""
     try:
         inode = (path / "LOCK").stat().st_ino
-        locks = Path("/proc/locks").read_text(encoding="ascii").splitlines()
-        pids = [line.split()[4] for line in locks if line.split()[5].endswith(f":{inode}")]
-        command = Path(f"/proc/{pids[0]}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except (OSError, IndexError, UnicodeDecodeError):
+        locks = [line.split() for line in Path("/proc/locks").read_text("ascii").splitlines()]
+        pid = next(fields[4] for fields in locks if fields[5].endswith(f":{inode}"))
+        process = Path("/proc") / pid
+        command = process.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+        since = datetime.fromtimestamp(process.stat().st_ctime).astimezone()
+    except (OSError, IndexError, StopIteration, UnicodeDecodeError):
         return ""
-    return f": process {pids[0]} holds it ({command.strip()})"
+    return f": pid {pid} ({command}), since {since:%Y-%m-%d %H:%M:%S}"
