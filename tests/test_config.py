@@ -721,4 +721,4 @@ def test_a_template_may_use_only_part_of_the_window() -> None:
 def test_configurations_are_immutable() -> None:
     config = load_config()
     with pytest.raises(ValueError, match="frozen"):
-        config.llm.temperature = 1.0
+        config.llm.temperature = 1.0  # type: ignore[misc]
