@@ -6,7 +6,10 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
-from llama_index.embeddings.huggingface.utils import get_query_instruct_for_model_name
+from llama_index.embeddings.huggingface.utils import (
+    DEFAULT_QUERY_BGE_INSTRUCTION_EN,
+    get_query_instruct_for_model_name,
+)
 from pydantic import PrivateAttr
 
 from rag_app.config import PACKAGE_PREFIX, SPECIAL_TOKENS, EmbeddingSection
@@ -14,6 +17,9 @@ from rag_app.errors import ConfigError, ModelUnavailableError
 
 if TYPE_CHECKING:
     import torch
+
+BGE_INSTRUCTION = "Represent this sentence for searching relevant passages: "
+"""What the English BGE models were trained to see before a question (their model cards)."""
 
 TEXTS_PER_CALL = 4096
 """Texts handed to the model in one call: it sorts them by length within a call, so that short ones
@@ -108,7 +114,7 @@ def build_embedder(section: EmbeddingSection) -> Embedder:
                 device=device,
                 model_kwargs={"dtype": choose_dtype(section.dtype, device)},
             )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except Exception as error:  # damaged files end in whatever the library that reads them raises
         raise ModelUnavailableError(
             f"the embedding model {section.model!r} cannot be loaded: {_first_line(error)}",
             "check embedding.model and the network; a model that was copied here goes by its "
@@ -134,7 +140,8 @@ def _source(section: EmbeddingSection) -> str:
     if section.model.startswith(PACKAGE_PREFIX):
         package = section.model.removeprefix(PACKAGE_PREFIX)
         raise ModelUnavailableError(
-            f"embedding.model is {section.model!r}, and the package {package!r} is not installed",
+            f"embedding.model is {section.model!r}, and the package {package!r} is not installed "
+            "or has no model in it",
             f"pip install {package.replace('_', '-')}, or pip install 'rag-app[offline]'",
         )
     if section.model.startswith((".", "/", "~")):
@@ -150,7 +157,9 @@ def _query_instruction(section: EmbeddingSection) -> str:
     if section.query_instruction is not None:
         return section.query_instruction
     name = section.model if section.folder is None else f"BAAI/{section.folder.name}"
-    return get_query_instruct_for_model_name(name)
+    known = get_query_instruct_for_model_name(name)
+    # LlamaIndex says "this question" where BGE's model card, and so its training, say "sentence".
+    return BGE_INSTRUCTION if known == DEFAULT_QUERY_BGE_INSTRUCTION_EN else known
 
 
 @contextmanager
