@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 BGE_INSTRUCTION = "Represent this sentence for searching relevant passages: "
 """What the English BGE models were trained to see before a question (their model cards)."""
+
+HUB_TIMEOUT = 10.0
+"""Seconds to wait for the model hub to answer at all."""
 
 TEXTS_PER_CALL = 4096
 """Texts handed to the model in one call: it sorts them by length within a call, so that short ones
@@ -113,6 +117,7 @@ def build_embedder(section: EmbeddingSection) -> Embedder:
                 trust_remote_code=section.trust_remote_code,
                 device=device,
                 model_kwargs={"dtype": choose_dtype(section.dtype, device)},
+                local_files_only=_is_out_of_reach(source),
             )
     except Exception as error:  # damaged files end in whatever the library that reads them raises
         raise ModelUnavailableError(
@@ -150,6 +155,22 @@ def _source(section: EmbeddingSection) -> str:
             "name the folder that holds the model's config.json, or a hub name",
         )
     return section.model
+
+
+def _is_out_of_reach(source: str) -> bool:
+    """Ask once whether the hub answers: the loaders would try five times for each file, 70 s."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if Path(source).is_dir():
+        return True
+    try:
+        HfApi().model_info(source, timeout=HUB_TIMEOUT)
+    except HfHubHTTPError:  # it answers; what it says of this model is the loader's to tell
+        return False
+    except Exception:  # no network, no name, no certificate, HF_HUB_OFFLINE: many libraries' errors
+        return True
+    return False
 
 
 def _query_instruction(section: EmbeddingSection) -> str:

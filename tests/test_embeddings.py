@@ -2,12 +2,18 @@
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 from llama_index.core import Settings
 
 from rag_app import embeddings
@@ -193,6 +199,56 @@ def test_model_that_is_not_there_is_an_error_at_once(model: str, said: str, reme
     assert model in caught.value.message
     assert remedy in caught.value.remedy
     assert "\n" not in caught.value.message
+
+
+def test_hub_out_of_reach_is_an_error_without_retries(here: Path) -> None:
+    """In a process of its own: whether the hub may be asked is read when its library is imported."""
+    (here / "a.md").write_text("Text.")
+    unreachable = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    model = ["--set", "embedding.model=nobody/no-such-model"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "rag_app", "ingest", "a.md", *model],
+        env={**os.environ, **unreachable},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert "'nobody/no-such-model' cannot be loaded" in ended.stderr
+    assert "--profile offline" in ended.stderr
+    assert "Retrying" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_out_of_reach"),
+    [
+        (None, False),
+        (httpx.ConnectError("refused"), True),
+        (httpx.ReadTimeout("slow"), True),
+        (OfflineModeIsEnabled("HF_HUB_OFFLINE"), True),
+        (
+            RepositoryNotFoundError(
+                "not there", response=httpx.Response(404, request=httpx.Request("GET", "http://x"))
+            ),
+            False,
+        ),
+    ],
+)
+def test_the_hub_is_asked_once(
+    answer: Exception | None, is_out_of_reach: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def model_info(_: HfApi, model: str, timeout: float) -> None:
+        asked.append(model)
+        if answer:
+            raise answer
+
+    monkeypatch.setattr(HfApi, "model_info", model_info)
+    assert embeddings._is_out_of_reach("BAAI/bge-large-en-v1.5") is is_out_of_reach
+    assert asked == ["BAAI/bge-large-en-v1.5"]
 
 
 def test_folder_without_a_model_is_an_error(here: Path) -> None:
