@@ -3,10 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
-from llama_index.embeddings.huggingface.utils import get_query_instruct_for_model_name
+from llama_index.embeddings.huggingface.utils import (
+    DEFAULT_QUERY_BGE_INSTRUCTION_EN,
+    get_query_instruct_for_model_name,
+)
 from pydantic import PrivateAttr
 from tokenizers import Tokenizer
 
@@ -15,6 +19,12 @@ from rag_app.errors import ConfigError, ModelUnavailableError
 
 if TYPE_CHECKING:
     import torch
+
+BGE_INSTRUCTION = "Represent this sentence for searching relevant passages: "
+"""What the English BGE models were trained to see before a question (their model cards)."""
+
+HUB_TIMEOUT = 10.0
+"""Seconds to wait for the model hub to answer at all."""
 
 TEXTS_PER_CALL = 4096
 """Texts handed to the model in one call: it sorts them by length within a call, so that short ones
@@ -111,8 +121,9 @@ def build_embedder(section: EmbeddingSection) -> Embedder:
                 trust_remote_code=section.trust_remote_code,
                 device=device,
                 model_kwargs={"dtype": choose_dtype(section.dtype, device)},
+                local_files_only=_is_out_of_reach(source),
             )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except Exception as error:  # damaged files end in whatever the library that reads them raises
         raise ModelUnavailableError(
             f"the embedding model {section.model!r} cannot be loaded: {_first_line(error)}",
             "check embedding.model and the network; a model that was copied here goes by its "
@@ -138,7 +149,8 @@ def _source(section: EmbeddingSection) -> str:
     if section.model.startswith(PACKAGE_PREFIX):
         package = section.model.removeprefix(PACKAGE_PREFIX)
         raise ModelUnavailableError(
-            f"embedding.model is {section.model!r}, and the package {package!r} is not installed",
+            f"embedding.model is {section.model!r}, and the package {package!r} is not installed "
+            "or has no model in it",
             f"pip install {package.replace('_', '-')}, or pip install 'rag-app[offline]'",
         )
     if section.model.startswith((".", "/", "~")):
@@ -149,12 +161,30 @@ def _source(section: EmbeddingSection) -> str:
     return section.model
 
 
+def _is_out_of_reach(source: str) -> bool:
+    """Ask once whether the hub answers: the loaders would try five times for each file, 70 s."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if Path(source).is_dir():
+        return True
+    try:
+        HfApi().model_info(source, timeout=HUB_TIMEOUT)
+    except HfHubHTTPError:  # it answers; what it says of this model is the loader's to tell
+        return False
+    except Exception:  # no network, no name, no certificate, HF_HUB_OFFLINE: many libraries' errors
+        return True
+    return False
+
+
 def _query_instruction(section: EmbeddingSection) -> str:
     """Return what goes before a question: a BGE model in a folder is known by the folder's name."""
     if section.query_instruction is not None:
         return section.query_instruction
     name = section.model if section.folder is None else f"BAAI/{section.folder.name}"
-    return get_query_instruct_for_model_name(name)
+    known = get_query_instruct_for_model_name(name)
+    # LlamaIndex says "this question" where BGE's model card, and so its training, say "sentence".
+    return BGE_INSTRUCTION if known == DEFAULT_QUERY_BGE_INSTRUCTION_EN else known
 
 
 @contextmanager

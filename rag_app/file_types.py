@@ -5,10 +5,13 @@ origin: nothing in them is run or fetched, and archives are sized before they ar
 """
 
 import csv
+import html
+import io
 import json
 import re
 import zipfile
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +89,7 @@ class MarkdownReader(BaseReader):
     """Markdown as it is, less its front matter; the title is that one's or the first "#"."""
 
     _front_matter = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*\n", re.DOTALL)
-    _title_line = re.compile(r"^title:[ \t]*[\"']?(.+?)[\"']?[ \t]*$", re.MULTILINE)
-    _heading = re.compile(r"^#[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
+    _title_line = re.compile(r"^title:[ \t]*([\"']?)([^\"'\s].*?)\1[ \t]*$", re.MULTILINE)
 
     def load_data(self, file: Path, extra_info: dict[str, Any] | None = None) -> list[Document]:
         """Read one file."""
@@ -96,8 +98,7 @@ class MarkdownReader(BaseReader):
         if front := self._front_matter.match(text):
             title = self._title_line.search(front[1])
             text = text[front.end() :]
-        title = title or self._heading.search(text)
-        return [_document(text, title[1] if title else None, extra_info)]
+        return [_document(text, title[2] if title else _first_heading(text), extra_info)]
 
 
 class HTMLReader(BaseReader):
@@ -168,7 +169,12 @@ class DocxReader(BaseReader):
             unpacked = sum(entry.file_size for entry in archive.infolist())
             if unpacked > MAX_UNPACKED_BYTES:
                 raise UnreadableFileError(f"unpacks to {unpacked / 1e6:.0f} MB: a zip bomb?")
-        return [_document(docx2txt.process(file), None, extra_info)]
+            properties = b""
+            if "docProps/core.xml" in archive.namelist():
+                properties = archive.read("docProps/core.xml")
+        title = re.search("<dc:title>(.*?)</dc:title>", properties.decode("utf-8", "replace"))
+        named = html.unescape(title[1]) if title else None
+        return [_document(docx2txt.process(file), named, extra_info)]
 
 
 class CSVReader(BaseReader):
@@ -176,17 +182,16 @@ class CSVReader(BaseReader):
 
     def load_data(self, file: Path, extra_info: dict[str, Any] | None = None) -> list[Document]:
         """Read one file; the delimiter is sniffed."""
-        lines = _text_of(file).splitlines(keepends=True)
+        text = _text_of(file)
         try:
-            dialect: Any = csv.Sniffer().sniff("".join(lines[:20]), delimiters=",;\t|")
+            sample = "\n".join(text.split("\n", 20)[:20])
+            delimiter = csv.Sniffer().sniff(sample, delimiters=",;\t|").delimiter
         except csv.Error:
-            dialect = csv.excel_tab if file.suffix.lower() == ".tsv" else csv.excel
-        rows = csv.reader(lines, dialect)
+            delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
+        rows = csv.reader(io.StringIO(text), delimiter=delimiter)
         header = next(rows, [])
-        text = "\n".join(
-            ", ".join(f"{name}: {value}" for name, value in zip(header, row, strict=False) if value)
-            for row in rows
-        )
+        lines = (", ".join(_cells(header, row)) for row in rows)
+        text = "\n".join(line for line in lines if line)
         return [_document(text or ", ".join(header), None, extra_info)]
 
 
@@ -197,7 +202,7 @@ class JSONReader(BaseReader):
         """Read one file of JSON or JSON lines."""
         text = _text_of(file)
         if file.suffix.lower() in {".jsonl", ".ndjson"}:
-            records = [json.loads(line) for line in text.splitlines() if line.strip()]
+            records = [json.loads(line) for line in text.split("\n") if line.strip()]
         else:
             whole = json.loads(text)
             records = whole if isinstance(whole, list) else [whole]
@@ -219,8 +224,7 @@ class NotebookReader(BaseReader):
             if cell.source.strip()
         ]
         text = "\n\n".join(cells)
-        title = re.search(r"^#[ \t]+(.+)$", text, re.MULTILINE)
-        return [_document(text, title[1] if title else None, extra_info)]
+        return [_document(text, _first_heading(text), extra_info)]
 
 
 READERS: dict[str, type[BaseReader]] = {
@@ -239,6 +243,19 @@ READERS: dict[str, type[BaseReader]] = {
 def _document(text: str, title: str | None, metadata: dict[str, Any] | None) -> Document:
     named = {"title": " ".join(title.split())} if title and title.strip() else {}
     return Document(text=text, metadata={**(metadata or {}), **named})
+
+
+def _first_heading(text: str) -> str | None:
+    """Return Markdown's first "#", comments in fenced code left out."""
+    prose = re.sub(r"^ *(```+|~~~+).*?(^ *\1|\Z)", "", text, flags=re.MULTILINE | re.DOTALL)
+    heading = re.search(r"^#[ \t]+(.+?)[ \t#]*$", prose, re.MULTILINE)
+    return heading[1] if heading else None
+
+
+def _cells(header: list[str], row: list[str]) -> Iterator[str]:
+    for name, value in zip_longest(header, row, fillvalue=""):
+        if value:
+            yield f"{name}: {value}" if name else value
 
 
 def _leaves(value: Any, keys: tuple[str, ...]) -> Iterator[str]:

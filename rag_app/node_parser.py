@@ -13,6 +13,10 @@ from rag_app.config import ChunkingSection
 from rag_app.errors import ConfigError
 from rag_app.file_types import PAGE_BREAK
 
+MAX_CHARACTERS = 16_000
+"""Of a node, whatever it counts in tokens (WordPiece takes a word of any length for one): a row of
+Milvus holds 65,535 bytes of text, and a character has up to four."""
+
 Tokenize = Callable[[str], Sequence[object]]
 
 
@@ -79,10 +83,13 @@ class NodeParser:
         return nodes
 
     def _shorten(self, text: str) -> list[str]:
-        """Split a text further that is longer than the embedder reads."""
-        if len(self._tokenize(text)) <= self._reads:
-            return [text]
-        return self._shortener.split_text(text)
+        """Split a text further that is longer than the embedder reads or Milvus keeps."""
+        fits = len(self._tokenize(text)) <= self._reads
+        return [
+            piece[start : start + MAX_CHARACTERS]
+            for piece in ([text] if fits else self._shortener.split_text(text))
+            for start in range(0, len(piece), MAX_CHARACTERS)
+        ]
 
 
 def _node(

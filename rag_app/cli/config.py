@@ -1,5 +1,7 @@
 """``rag-app config``: what the configuration is, and where each value came from."""
 
+import json
+
 import click
 
 from rag_app.cli.common import common_options, is_verbose, load, print_json, wants_json
@@ -43,5 +45,5 @@ def _as_toml(value: object) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_as_toml, value)) + "]"
     if isinstance(value, str):
-        return f'"{value}"'
+        return json.dumps(value, ensure_ascii=False)  # TOML escapes as JSON does
     return "unset" if value is None else str(value)
