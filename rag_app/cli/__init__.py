@@ -9,7 +9,12 @@ from rag_app import __version__
 from rag_app.cli.common import RagAppGroup, common_options
 from rag_app.cli.config import config_group
 from rag_app.cli.doctor import doctor_command
-from rag_app.cli.documents import documents_command, ingest_command
+from rag_app.cli.documents import (
+    documents_group,
+    ingest_command,
+    verify_command,
+    watch_command,
+)
 from rag_app.cli.query import query_command, retrieve_command
 
 
@@ -33,9 +38,11 @@ def main() -> None:
 
 for command in (
     ingest_command,
+    watch_command,
     query_command,
     retrieve_command,
-    documents_command,
+    documents_group,
+    verify_command,
     config_group,
     doctor_command,
 ):
