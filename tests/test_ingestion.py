@@ -9,8 +9,9 @@ import pytest
 
 from rag_app import ingestion, readers
 from rag_app.config import Config
+from rag_app.documents import list_documents
 from rag_app.errors import InputError, VectorStoreError
-from rag_app.ingestion import ingest, list_documents
+from rag_app.ingestion import ingest
 from rag_app.vector_store import open_store
 
 from .conftest import HNSW_PAGE, FakeEmbedder, MakeConfig, make_files
@@ -286,7 +287,7 @@ def test_process_killed_between_writing_and_deleting_is_mended_by_the_next_run(
         raise VectorStoreError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rag_app.vector_store.CollectionStore.delete_ids", die)
+        patch.setattr("rag_app.collection.CollectionStore.delete_ids", die)
         with pytest.raises(VectorStoreError, match="killed"):
             ingest(config, [docs])
     both = " ".join(texts_in(config))

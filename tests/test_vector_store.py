@@ -17,17 +17,13 @@ from llama_index.core.vector_stores.types import (
 )
 from pymilvus import MilvusClient
 
+from rag_app.collection import CollectionStore
 from rag_app.config import Config
+from rag_app.documents import list_documents
 from rag_app.errors import CollectionMismatchError, InputError, VectorStoreError
-from rag_app.ingestion import ingest, list_documents
-from rag_app.vector_store import (
-    CollectionStore,
-    apply_index,
-    create_store,
-    find_store,
-    open_store,
-    release,
-)
+from rag_app.ingestion import ingest
+from rag_app.milvus_lite_files import release
+from rag_app.vector_store import apply_index, create_store, find_store, open_store
 
 from .conftest import FakeEmbedder, MakeConfig
 
@@ -70,6 +66,10 @@ def search(store: CollectionStore, question: str, top_k: int = 3) -> list[str]:
     found = store.query(VectorStoreQuery(query_embedding=vector, similarity_top_k=top_k))
     assert found.nodes is not None
     return [hit.get_content() for hit in found.nodes]
+
+
+def vectors(store: CollectionStore) -> dict[str, list[float]]:
+    return {row.id: row.vector for row in store.rows_of(ID)}
 
 
 # --- rows ----------------------------------------------------------------------------------------
@@ -125,9 +125,9 @@ def test_nodes_come_back_as_they_were_written(store: CollectionStore) -> None:
 
 
 def test_vectors_are_given_back_by_node(store: CollectionStore) -> None:
-    vectors = store.vectors_of(ID)
-    assert set(vectors) == {f"{number:032x}" for number in range(3)}
-    assert vectors[f"{2:032x}"] == pytest.approx(node(TEXTS[2], 2).embedding, abs=1e-6)
+    found = vectors(store)
+    assert set(found) == {f"{number:032x}" for number in range(3)}
+    assert found[f"{2:032x}"] == pytest.approx(node(TEXTS[2], 2).embedding, abs=1e-6)
 
 
 def test_deleting_a_document_leaves_the_others(store: CollectionStore) -> None:
@@ -153,7 +153,7 @@ def test_ids_that_are_not_hex_digests_are_refused(id_: str, store: CollectionSto
     with pytest.raises(InputError, match="not an id of rag_app"):
         store.delete_ids([id_])
     with pytest.raises(InputError, match="not an id of rag_app"):
-        list(store.vectors_of(id_))
+        list(store.rows_of(id_))
     assert store.count() == 3
 
 
@@ -266,7 +266,7 @@ def test_index_is_rebuilt_in_place(
     config = make_config(
         index__type=type_, index__params=params, index__search_params=search_params
     )
-    vectors = store.vectors_of(ID)
+    before = vectors(store)
     was_other = type_ != "AUTOINDEX"
     assert apply_index(config, open_store(config)) is was_other
     assert apply_index(config, open_store(config)) is False
@@ -275,7 +275,7 @@ def test_index_is_rebuilt_in_place(
     assert reopened.built_index["type"] == type_
     assert reopened.built_index["params"].items() >= params.items()
     assert reopened.count() == 3
-    assert reopened.vectors_of(ID) == vectors
+    assert vectors(reopened) == before
     assert search(reopened, "yeast bread", top_k=1) == [TEXTS[2]]
 
 
@@ -320,8 +320,10 @@ def test_database_that_another_process_holds_is_an_error(
             holder.stdin.close()
     assert config.vector_store.uri in caught.value.message
     if sys.platform == "linux":
-        assert f"process {holder.pid} holds it" in caught.value.message
-    assert "one process at a time" in caught.value.remedy
+        assert f"pid {holder.pid} (" in caught.value.message
+        assert "MilvusClient(sys.argv[1])" in caught.value.message
+    assert "--wait 600" in caught.value.remedy
+    assert "vector_store.uri" in caught.value.remedy
     assert open_store(config).count() == 3
 
 
