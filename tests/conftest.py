@@ -29,6 +29,8 @@ from rag_app.config import Config, EmbeddingSection
 from rag_app.config_loader import load_config
 from rag_app.embeddings import Embedder, build_embedder
 
+pytest_plugins = ["tests.milvus_server"]
+
 HNSW_PAGE = """---
 title: "Index types"
 ---
@@ -49,6 +51,12 @@ CONSISTENCY_PAGE = """<html><head><title>Consistency</title></head><body>
 """
 
 RECIPES = "Bread needs flour, water, salt and yeast. Knead the dough for ten minutes.\n"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--slow", action="store_true", help="all kills, histories, backends and sizes: an hour"
+    )
 
 
 def words(text: str) -> list[str]:

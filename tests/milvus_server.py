@@ -1,0 +1,63 @@
+"""A real Milvus server for the whole session, from scripts/start-milvus.sh."""
+
+import os
+import platform
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "start-milvus.sh"
+
+
+@dataclass
+class MilvusServer:
+    """A running server; `kill` takes it away in the middle, `start` brings it back."""
+
+    folder: Path
+    port: int
+    uri: str = ""
+
+    def start(self) -> None:
+        started = subprocess.run(
+            [str(SCRIPT), "start", str(self.folder), str(self.port)],
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        if started.returncode:
+            raise RuntimeError(started.stderr)
+        self.uri = started.stdout.strip().splitlines()[-1]
+
+    def kill(self) -> None:
+        os.kill(int((self.folder / "server.pid").read_text()), 9)
+
+    def stop(self) -> None:
+        subprocess.run([str(SCRIPT), "stop", str(self.folder)], timeout=60, check=True)
+
+
+@pytest.fixture(scope="session")
+def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        pytest.skip("the milvus wheel holds a server for x86-64 Linux only")
+    server = MilvusServer(tmp_path_factory.mktemp("milvus"), port=29530)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["lite", "server"])
+def store_overrides(request: pytest.FixtureRequest, here: Path) -> dict[str, str]:
+    """Overrides of a configuration for an empty collection on each backend."""
+    if request.param == "lite":
+        return {"vector_store.uri": str(here / "milvus.db")}
+    if not request.config.getoption("--slow") and not request.node.get_closest_marker("server"):
+        pytest.skip("on a server with ./scripts/test.sh --slow: each flush takes it 3 s")
+    server: MilvusServer = request.getfixturevalue("milvus_server")
+    return {
+        "vector_store.uri": server.uri,
+        "vector_store.collection": f"test_{uuid.uuid4().hex[:12]}",
+    }
