@@ -35,6 +35,7 @@ from rag_app.prompts import PromptTemplate
 from rag_app.query_engine import build_index, build_query_engine, build_retriever
 from rag_app.schema import Source
 from rag_app.synthesizer import PromptSynthesizer
+from rag_app.vector_store import open_store
 
 from .conftest import HNSW_PAGE, FakeEmbedder, MakeConfig, make_files, words
 
@@ -77,7 +78,7 @@ class EchoLLM(CustomLLM, PackableLLM):
     ) -> CompletionResponseGen:
         answer = self._answer_to(prompt)
 
-        def pieces() -> Iterator[CompletionResponse]:
+        def pieces() -> CompletionResponseGen:
             so_far = ""
             for piece in answer.split(" "):
                 delta = f" {piece}" if so_far else piece
@@ -454,7 +455,7 @@ def test_as_many_nodes_are_retrieved_as_configured(ingested: Config, top_k: int)
 def test_fewer_nodes_than_asked_for_are_all(ingested: Config) -> None:
     section = ingested.retrieval.model_copy(update={"similarity_top_k": 1000})
     retriever = build_retriever(ingested.model_copy(update={"retrieval": section}))
-    rows = wiring.open_store(ingested).count()
+    rows = open_store(ingested).count()
     assert len(retriever.retrieve(QueryBundle(HNSW))) == rows
 
 
