@@ -129,7 +129,7 @@ class CollectionStore(MilvusVectorStore):
         Raises
         ------
         InputError
-            For metadata filters and modes other than dense search.
+            For an empty question, metadata filters and modes other than dense search.
         VectorStoreError
             If Milvus fails.
         """
@@ -137,6 +137,8 @@ class CollectionStore(MilvusVectorStore):
             raise InputError(
                 f"the query mode {query.mode.value!r} is not there", "use dense search"
             )
+        if query.query_embedding is None:  # LlamaIndex's retriever embeds no empty question
+            raise InputError("the question is empty", "ask something")
         if query.filters is not None or query.doc_ids or query.node_ids:
             # LlamaIndex's translator pastes values unescaped into Milvus expressions.
             raise InputError("metadata filters are not there yet", "filter the retrieved nodes")

@@ -251,7 +251,7 @@ def test_errors_of_the_system_are_told(here: Path, monkeypatch: pytest.MonkeyPat
             raise PermissionError(13, "Permission denied")
         return list_folder(path)
 
-    monkeypatch.setattr(readers.os, "listdir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     assert found("docs") == ["a.md"]
     assert skipped("docs") == {"closed": "unreadable: Permission denied"}
 

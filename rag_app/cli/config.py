@@ -7,7 +7,11 @@ import click
 from rag_app.cli.common import common_options, is_verbose, load, print_json, wants_json
 
 
-@click.group("config")
+@click.group(
+    "config",
+    epilog="\b\nExamples:\n  rag-app config show\n  rag-app config show --json | jq length",
+)
+@common_options
 def config_group() -> None:
     """Look at the configuration."""
 

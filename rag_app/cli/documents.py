@@ -127,7 +127,12 @@ def _print_report(report: "IngestReport") -> None:
         )
 
 
-@click.group("documents", cls=RagAppGroup, invoke_without_command=True)
+@click.group(
+    "documents",
+    cls=RagAppGroup,
+    invoke_without_command=True,
+    epilog="\b\nExamples:\n  rag-app documents\n  rag-app documents show index-types.md",
+)
 @common_options
 @click.pass_context
 def documents_group(context: click.Context) -> None:
