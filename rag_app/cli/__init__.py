@@ -10,6 +10,7 @@ from rag_app.cli.common import RagAppGroup, common_options
 from rag_app.cli.config import config_group
 from rag_app.cli.doctor import doctor_command
 from rag_app.cli.documents import documents_command, ingest_command
+from rag_app.cli.llm import llm_group
 from rag_app.cli.query import query_command, retrieve_command
 
 
@@ -37,6 +38,7 @@ for command in (
     retrieve_command,
     documents_command,
     config_group,
+    llm_group,
     doctor_command,
 ):
     main.add_command(command)

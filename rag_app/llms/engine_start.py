@@ -4,6 +4,7 @@ import difflib
 import inspect
 import os
 import re
+import warnings
 from dataclasses import fields
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -41,13 +42,15 @@ def engine_arguments(section: LLMSection) -> dict[str, Any]:
     """
     if not section.model:
         raise ConfigError(
-            'llm.backend is "vllm", and llm.model is empty',
+            "llm.model is empty, and vLLM needs one",
             "set llm.model to a hub name or to the folder of a model",
         )
     if find_spec("vllm") is None:
-        raise LLMError('llm.backend is "vllm", and vLLM is not installed', INSTALL)
+        raise LLMError("vLLM is not installed", INSTALL)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # About the torch that vLLM pins: nothing that a user could change.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
     from vllm import LLM  # takes about 10 s: torch, transformers and the platform's kernels
     from vllm.engine.arg_utils import EngineArgs
 
