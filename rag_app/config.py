@@ -226,6 +226,8 @@ class LLMSection(Section):
     """Further endpoints that serve the same model; requests are spread over all of them."""
     api_key: SecretStr = SecretStr("")
     """The server's key, if it asks for one. Never printed."""
+    concurrency: int = Field(default=16, ge=1, le=1024)
+    """Requests that a batch keeps in flight at the servers; an engine schedules its own."""
     retries: int = Field(default=2, ge=0, le=10)
     """How often a request is sent again after a connection error, a 429 or a 5xx."""
     temperature: float = Field(default=0.2, ge=0.0, le=2.0)

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, NodeWithScore
 from llama_index.core.vector_stores.types import (
     VectorStoreQuery,
     VectorStoreQueryMode,
@@ -202,6 +202,31 @@ class CollectionStore(MilvusVectorStore):
         if self.similarity_metric == "L2":
             scores = [-distance for distance in scores]
         return VectorStoreQueryResult(nodes=nodes, similarities=scores, ids=ids)
+
+    def search(
+        self, vectors: Sequence[Sequence[float]], similarity_top_k: int
+    ) -> list[list[NodeWithScore]]:
+        """Search by many vectors in one call: a list of nodes for each, best first, with scores."""
+        found = []
+        for start in range(0, len(vectors), BATCH_SIZE):
+            hits = self._call(
+                "search",
+                data=list(vectors[start : start + BATCH_SIZE]),
+                limit=similarity_top_k,
+                anns_field=_VECTOR,
+                search_params={"params": self.search_config},
+                output_fields=[self.text_key, "_node_content", "_node_type"],
+            )
+            for of_one in hits:
+                nodes, scores, _ = self._parse_from_milvus_results([of_one])
+                sign = -1.0 if self.similarity_metric == "L2" else 1.0
+                found.append(
+                    [
+                        NodeWithScore(node=node, score=sign * score)
+                        for node, score in zip(nodes, scores, strict=True)
+                    ]
+                )
+        return found
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Search as `query` does, from any event loop."""

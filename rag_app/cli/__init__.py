@@ -6,6 +6,8 @@ Nothing heavy is imported before a command runs: LlamaIndex takes 1.3 s, sentenc
 import click
 
 from rag_app import __version__
+from rag_app.cli.batch import batch_command
+from rag_app.cli.chat import chat_command
 from rag_app.cli.common import RagAppGroup, common_options
 from rag_app.cli.config import config_group
 from rag_app.cli.doctor import doctor_command
@@ -36,6 +38,8 @@ for command in (
     ingest_command,
     query_command,
     retrieve_command,
+    batch_command,
+    chat_command,
     documents_command,
     config_group,
     llm_group,

@@ -9,6 +9,8 @@ from dataclasses import fields
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from rag_app.config import LLMSection
 from rag_app.errors import ConfigError, LLMError, ModelUnavailableError, RagAppError
 
@@ -99,7 +101,7 @@ def explain(error: BaseException, model: str) -> RagAppError:
     vLLM has no types for these, so their messages are what there is to tell them apart by.
     """
     text = _whole_text(error)
-    said = _telling_line(text)
+    said = _telling_line(error)
     if re.search(r"gated|\b401\b|\b403\b|awaiting a review|restricted", text, re.IGNORECASE):
         return ModelUnavailableError(
             f"the Hugging Face hub does not hand out {model!r}: {said}",
@@ -155,10 +157,14 @@ def _whole_text(error: BaseException | None) -> str:
     return "\n".join(seen)
 
 
-def _telling_line(text: str) -> str:
-    """Pick the line that says something: pydantic's errors put a heading before it."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line in lines:
-        if line.startswith("Value error, "):
-            return line.removeprefix("Value error, ").split(" [type=")[0]
-    return lines[0].split(": ", 1)[-1] if lines else "no reason given"
+def _telling_line(error: BaseException) -> str:
+    """Say what an error says in one line; of pydantic's, the first complaint with its value."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ValidationError):
+            first = cause.errors()[0]
+            said = first["msg"].removeprefix("Value error, ")
+            where = ".".join(str(part).split("[")[0] for part in first["loc"][:1])
+            return f"{where} = {first['input']!r}: {said}" if where else said
+        cause = cause.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -123,13 +123,19 @@ def test_wrong_configuration(values: dict[str, Any], error: type[RagAppError], m
     [
         ({"model": "/no/such/folder"}, ModelUnavailableError, "no such folder"),
         ({"engine": {"max_model_len": 9999}}, ConfigError, "9999.*2048"),
-        ({"engine": {**ENGINE, "kv_cache_memory_bytes": 4096}}, LLMError, "too little memory"),
+        ({"engine": {**ENGINE, "gpu_memory_utilization": 1.0}}, LLMError, "too little memory"),
         ({"engine": {**ENGINE, "dtype": "float3"}}, LLMError, "float3"),
     ],
 )
 def test_engine_that_cannot_start(
-    engine: VllmEngine, llama: Path, values: dict[str, Any], error: type[RagAppError], match: str
+    engine: VllmEngine,
+    llama: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    values: dict[str, Any],
+    error: type[RagAppError],
+    match: str,
 ) -> None:
+    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE")
     llm = build_llm(section(**{"backend": "vllm", "model": str(llama), **values}))
     with pytest.raises(error, match=match):
         llm.complete(PROMPT)
