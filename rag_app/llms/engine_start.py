@@ -122,8 +122,9 @@ def explain(error: BaseException, model: str) -> RagAppError:
         )
     if re.search(
         r"out of memory|OutOfMemory|Free memory|available memory|cache blocks|KV cache|"
-        r"gpu_memory_utilization|can't allocate memory",
+        r"memory.utilization|can't allocate memory",
         text,
+        re.IGNORECASE,
     ):
         return LLMError(
             f"there is too little memory for {model!r}: {said}",
