@@ -29,7 +29,7 @@ from scripts.random_llama import make_llama
 
 QUESTIONS = 64
 SHARED_TOPICS = 16
-WORDS_PER_DOCUMENT = 150
+WORDS_PER_DOCUMENT = 180
 SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe qui ro su ta ve wi xo zu".split()  # noqa: SIM905
 
 

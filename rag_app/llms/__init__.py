@@ -56,12 +56,14 @@ def build_llm(section: LLMSection) -> PackableLLM:
 
 
 def check_llm(section: LLMSection) -> str:
-    """Say what would answer, without asking it anything.
+    """Say what would answer, without asking it anything and without loading a model.
 
     Raises
     ------
-    LLMError
+    ConfigError, LLMError
         If the backend cannot run here, with the remedy.
     """
     llm = build_llm(section)
+    if section.backend == "vllm":
+        return f"vllm: {section.model}, loaded when it is first asked"
     return f"{section.backend}: {llm.metadata.model_name}, {llm.metadata.context_window} tokens"

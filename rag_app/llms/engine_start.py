@@ -102,11 +102,15 @@ def explain(error: BaseException, model: str) -> RagAppError:
     """
     text = _whole_text(error)
     said = _telling_line(error)
-    if re.search(r"gated|\b401\b|\b403\b|awaiting a review|restricted", text, re.IGNORECASE):
+    if re.search(
+        r"gated repo|40[13] Client Error|awaiting a review|access to model .* is restricted",
+        text,
+        re.IGNORECASE,
+    ):
         return ModelUnavailableError(
             f"the Hugging Face hub does not hand out {model!r}: {said}",
-            f"accept the licence at https://huggingface.co/{model}, then export HF_TOKEN=hf_… "
-            "(https://huggingface.co/settings/tokens)",
+            f"check its name; accept the licence at https://huggingface.co/{model}, then export "
+            "HF_TOKEN=hf_… (https://huggingface.co/settings/tokens)",
         )
     if re.search(r"infer device type|no CUDA|libcuda|NVIDIA driver|No HIP|not compiled", text):
         return LLMError(

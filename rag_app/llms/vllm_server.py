@@ -273,8 +273,9 @@ def _timeout(seconds: float) -> httpx.Timeout:
 
 def _served(http: httpx.Client, asked: str, root: str) -> tuple[str, int]:
     """Return the served model's name and its window in tokens."""
-    answer = _ask(http, "GET", "/v1/models")
-    models = {str(model["id"]): model for model in answer.get("data", [])}
+    listed = _ask(http, "GET", "/v1/models").get("data")
+    listed = listed if isinstance(listed, list) else []
+    models = {str(model["id"]): model for model in listed if "id" in model}
     if not models:
         raise LLMError(f"the server at {root} serves no model", "look into the server's log")
     name = asked or next(iter(models))
@@ -313,7 +314,13 @@ def _count(http: httpx.Client, model: str, prompt: str, *, chat: bool) -> int:
         asked["add_generation_prompt"] = True
     else:
         asked["prompt"] = prompt
-    return int(_ask(http, "POST", "/tokenize", asked)["count"])
+    count = _ask(http, "POST", "/tokenize", asked).get("count")
+    if not isinstance(count, int):
+        raise LLMError(
+            f"the server at {http.base_url} does not count tokens as vLLM's /tokenize does",
+            "set llm.base_url to a vLLM server",
+        )
+    return count
 
 
 def _ask(http: httpx.Client, method: str, path: str, body: Any = None) -> dict[str, Any]:
