@@ -13,13 +13,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from llama_index.core.schema import NodeWithScore
+from llama_index.core.vector_stores.types import VectorStoreQueryResult
+
+from rag_app.collection import CollectionStore
 from rag_app.embeddings import Embedder
 from rag_app.errors import InputError, UserError
 from rag_app.postprocessor import Packed
 from rag_app.prompts import number_sources
 from rag_app.schema import Record, Source
 from rag_app.synthesizer import RagSynthesizer
-from rag_app.vector_store import CollectionStore
 
 _JSON_SUFFIXES = {".jsonl", ".ndjson", ".json"}
 
@@ -188,11 +191,18 @@ class Batch:
             return
         vectors = self.embedder.embed_queries([question.text for question in questions])
         found = self.store.search(vectors, self.similarity_top_k)
-        for question, nodes in zip(questions, found, strict=True):
+        for question, result in zip(questions, found, strict=True):
+            nodes = with_scores(result)
             try:
                 yield question, self.synthesizer.pack(question.text, nodes)
             except UserError as error:  # this question's own: too long for the window
                 yield question, BadLine(question.line, error.message)
+
+
+def with_scores(result: VectorStoreQueryResult) -> list[NodeWithScore]:
+    """Turn what the store found into what a retriever returns."""
+    pairs = zip(result.nodes or (), result.similarities or (), strict=True)
+    return [NodeWithScore(node=node, score=score) for node, score in pairs]
 
 
 def read_questions(lines: Iterable[str], name: str) -> Iterator[Question | BadLine]:

@@ -1,6 +1,6 @@
 """Config → the LlamaIndex embedding model, and the tokenizer that counts as it does."""
 
-from collections.abc import Callable, Sequence, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path

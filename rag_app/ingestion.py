@@ -19,21 +19,15 @@ from threading import Event, Thread
 
 from llama_index.core.schema import MetadataMode, TextNode
 
+from rag_app.collection import CollectionStore, StoredDocument
 from rag_app.config import Config
 from rag_app.embeddings import Embedder, build_embedder, describe
 from rag_app.file_types import UnreadableFileError
 from rag_app.node_parser import NodeParser
 from rag_app.plan import Plan, make_plan
 from rag_app.readers import SourceFile, read
-from rag_app.schema import DocumentInfo, IngestReport, SkippedFile
-from rag_app.vector_store import (
-    CollectionStore,
-    StoredDocument,
-    apply_index,
-    create_store,
-    find_store,
-    open_store,
-)
+from rag_app.schema import IngestReport, SkippedFile
+from rag_app.vector_store import apply_index, create_store, find_store
 
 WINDOW = 2048
 """Nodes embedded in one call and written before the next: enough for the model to sort by length,
@@ -107,30 +101,6 @@ def ingest(
             run.delete(store, run.to_delete(prune=prune))
     run.seconds["total"] = time.perf_counter() - started
     return run.report(store, pruned=prune, dry_run=dry_run)
-
-
-def list_documents(config: Config) -> list[DocumentInfo]:
-    """List what is in the collection, in the order of paths.
-
-    Raises
-    ------
-    InputError
-        If there is no such collection.
-    CollectionMismatchError, VectorStoreError
-        As `ingest`.
-    """
-    return [
-        DocumentInfo(
-            id=document.id,
-            path=document.path,
-            title=document.title,
-            type=document.type,
-            size=document.size,
-            nodes=document.nodes,
-            content_hash=max(document.hashes, key=document.hashes.__getitem__),
-        )
-        for document in open_store(config).documents().values()
-    ]
 
 
 @dataclass
@@ -222,7 +192,7 @@ class _Window:
 class _Pipeline:
     """Carries a plan out: one thread reads, this one embeds, one writes.
 
-    A window goes from stage to stage through a queue of one. A failure anywhere stops all three, and
+    A window goes from stage to stage through a queue of one. A failure anywhere stops all three and
     is raised from `run`.
     """
 

@@ -92,13 +92,18 @@ class NodeParser:
         ]
 
 
+def node_id(document_id: str, text: str, occurrence: int) -> str:
+    """Return a node's id: a hex digest, so that writing the node twice changes nothing."""
+    digest = hashlib.sha256(f"{document_id}\0{text}\0{occurrence}".encode())
+    return digest.hexdigest()[:32]
+
+
 def _node(
     document_id: str, text: str, occurrence: int, start: int, metadata: dict[str, Any]
 ) -> TextNode:
-    digest = hashlib.sha256(f"{document_id}\0{text}\0{occurrence}".encode()).hexdigest()
     hidden = list(metadata)
     return TextNode(
-        id_=digest[:32],
+        id_=node_id(document_id, text, occurrence),
         text=text,
         start_char_idx=start,
         end_char_idx=start + len(text),

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rag_app.collection import StoredDocument
 from rag_app.config import DocumentsSection
 from rag_app.errors import InputError
 from rag_app.file_types import UnreadableFileError
 from rag_app.readers import SourceFile, content_hash, discover
 from rag_app.schema import SkippedFile
-from rag_app.vector_store import StoredDocument
 
 
 @dataclass

@@ -15,7 +15,7 @@ Text only. A template is a Jinja file with three variables, all of which it must
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta
+from jinja2 import StrictUndefined, TemplateSyntaxError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from llama_index.core.schema import MetadataMode, NodeWithScore
 
@@ -103,7 +103,7 @@ class PromptTemplate:
                 sources=[unique[number] for number in sorted(unique)],
                 question=question,
             )
-        except TemplateError as error:
+        except Exception as error:  # a template's expressions can end in anything Python raises
             raise ConfigError(
                 f"the prompt template {self._name} cannot be rendered: {error}",
                 f"compare it with the built-in one: {BUILT_IN}",

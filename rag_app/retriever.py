@@ -4,8 +4,8 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
+from rag_app.collection import CollectionStore
 from rag_app.config import RetrievalSection
-from rag_app.vector_store import CollectionStore
 
 
 def make_index(store: CollectionStore, embedder: BaseEmbedding) -> VectorStoreIndex:

@@ -160,3 +160,44 @@ class LedgerEntry(Record):
     fate: str
     tokens: int | None
     reason: str
+
+
+@dataclass(frozen=True)
+class Problem(Record):
+    """Something wrong with a document's rows.
+
+    Attributes
+    ----------
+    kind
+        "incomplete": rows are missing; "outdated": rows are of an older version than the file, or
+        of several; "duplicate": rows that are not its text; "orphaned": the file is gone.
+    path
+        Of the document, relative to its folder.
+    repaired
+        Whether it was mended.
+    """
+
+    kind: str
+    path: str
+    detail: str
+    repaired: bool = False
+
+
+@dataclass(frozen=True)
+class VerifyReport(Record):
+    """What `verify` found.
+
+    Attributes
+    ----------
+    documents, rows
+        In the collection, after repair if there was one.
+    """
+
+    problems: tuple[Problem, ...]
+    documents: int
+    rows: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong (any more)."""
+        return all(problem.repaired for problem in self.problems)

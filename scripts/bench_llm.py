@@ -29,7 +29,7 @@ from scripts.random_llama import make_llama
 
 QUESTIONS = 64
 SHARED_TOPICS = 16
-WORDS_PER_DOCUMENT = 180
+WORDS_PER_DOCUMENT = 150
 SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe qui ro su ta ve wi xo zu".split()  # noqa: SIM905
 
 
@@ -189,7 +189,7 @@ def configure(work: Path, model: Path, max_tokens: int, dtype: str) -> Config:
         profile="offline",
         overrides={
             "vector_store.uri": str(work / "milvus.db"),
-            "retrieval.similarity_top_k": 3,
+            "retrieval.similarity_top_k": 4,
             "llm.backend": "vllm",
             "llm.model": str(model),
             "llm.temperature": 0.0,

@@ -23,7 +23,7 @@ from click.testing import CliRunner, Result
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from pydantic import PrivateAttr
 
-from rag_app import ingestion, query_engine, vector_store
+from rag_app import ingestion, milvus_lite_files, query_engine
 from rag_app.cli import main
 from rag_app.config import Config, EmbeddingSection
 from rag_app.config_loader import load_config
@@ -119,7 +119,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def release_databases(folder: Path) -> None:
     if "milvus_lite" in sys.modules:
         for database in folder.rglob("*.db"):
-            vector_store.release(str(database))
+            milvus_lite_files.release(str(database))
 
 
 @pytest.fixture(scope="session")

@@ -202,7 +202,7 @@ def test_model_that_is_not_there_is_an_error_at_once(model: str, said: str, reme
 
 
 def test_hub_out_of_reach_is_an_error_without_retries(here: Path) -> None:
-    """In a process of its own: whether the hub may be asked is read when its library is imported."""
+    """In a process of its own: the hub library reads at import whether it may ask."""
     (here / "a.md").write_text("Text.")
     unreachable = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
     model = ["--set", "embedding.model=nobody/no-such-model"]

@@ -11,7 +11,12 @@ from rag_app.cli.chat import chat_command
 from rag_app.cli.common import RagAppGroup, common_options
 from rag_app.cli.config import config_group
 from rag_app.cli.doctor import doctor_command
-from rag_app.cli.documents import documents_command, ingest_command
+from rag_app.cli.documents import (
+    documents_group,
+    ingest_command,
+    verify_command,
+    watch_command,
+)
 from rag_app.cli.llm import llm_group
 from rag_app.cli.query import query_command, retrieve_command
 
@@ -36,11 +41,13 @@ def main() -> None:
 
 for command in (
     ingest_command,
+    watch_command,
     query_command,
     retrieve_command,
     batch_command,
     chat_command,
-    documents_command,
+    documents_group,
+    verify_command,
     config_group,
     llm_group,
     doctor_command,

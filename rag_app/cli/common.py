@@ -36,7 +36,7 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 
 
 def common_options(command: F) -> F:
-    """Add --config, --profile, --set, --json and -v."""
+    """Add --config, --profile, --set, --wait, --json and -v."""
     kept: dict[str, Any] = {"expose_value": False, "callback": _remember}
     for option in reversed(
         [
@@ -48,6 +48,13 @@ def common_options(command: F) -> F:
                 metavar="KEY=VALUE",
                 multiple=True,
                 help="Override a key, e.g. --set llm.temperature=0; may be repeated.",
+                **kept,
+            ),
+            click.option(
+                "--wait",
+                type=click.FloatRange(min=0),
+                metavar="SECONDS",
+                help="Wait for another process that uses the Milvus Lite database.",
                 **kept,
             ),
             click.option("--json", "json", is_flag=True, help="Print the result as JSON.", **kept),
@@ -79,7 +86,10 @@ def load() -> "Config":
     from rag_app.config_loader import load_config, parse_assignment  # pydantic: 0.15 s
 
     assignments = [parse_assignment(text) for text in _option("assignments") or ()]
-    config = load_config(_option("config"), _option("profile"), dict(assignments))
+    overrides: dict[str, Any] = dict(assignments)
+    if _option("wait"):
+        overrides["vector_store.lock_timeout"] = _option("wait")
+    config = load_config(_option("config"), _option("profile"), overrides)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("rag_app").setLevel(logging.INFO if is_verbose() else logging.WARNING)
     if config.profile == "offline":

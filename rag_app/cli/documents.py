@@ -1,10 +1,24 @@
-"""``rag-app ingest`` and ``rag-app documents``: what goes into the collection, what is in it."""
+"""``rag-app ingest``, ``watch``, ``documents`` and ``verify``: what goes in, what is in there."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
-from rag_app.cli.common import common_options, load, print_json, progress_bar, say, wants_json
+from rag_app.cli.common import (
+    INTERRUPTED,
+    RagAppGroup,
+    common_options,
+    load,
+    print_json,
+    progress_bar,
+    say,
+    wants_json,
+)
 
 if TYPE_CHECKING:
     from rag_app.schema import IngestReport
@@ -14,26 +28,74 @@ if TYPE_CHECKING:
     "ingest",
     epilog="\b\nExamples:\n"
     "  rag-app ingest docs/\n"
+    "  rag-app ingest docs/ --prune --dry-run\n"
     '  rag-app ingest report.pdf "notes/**/*.md"\n'
     "  rag-app --profile gpu ingest docs/ --json",
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--prune", is_flag=True, help="Delete documents whose file is gone from PATH.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be done.")
 @common_options
-def ingest_command(paths: tuple[str, ...]) -> None:
-    """Read folders, files and globs into the collection.
+def ingest_command(paths: tuple[str, ...], prune: bool, dry_run: bool) -> None:
+    """Make the collection equal to folders, files and globs.
 
-    Files that did not change since the last time are left alone. A file that cannot be read is
-    skipped, and the report says why.
+    Only what differs is done: files that did not change are left alone, of a changed file only the
+    nodes with new text are embedded. What is not under PATH is never touched. A file that cannot be
+    read is skipped, and the report says why. Ctrl-C finishes what is under way.
     """
     config = load()
     from rag_app.ingestion import ingest  # LlamaIndex, Milvus: 3 s
 
-    with progress_bar("ingesting") as progress:
-        report = ingest(config, paths, progress=progress)
+    with _stop_on_interrupt() as stop, progress_bar("ingesting") as progress:
+        report = ingest(config, paths, prune=prune, dry_run=dry_run, progress=progress, stop=stop)
     if wants_json():
         print_json(report.to_dict())
     else:
         _print_report(report)
+    if report.interrupted:
+        say("interrupted: the next rag-app ingest goes on from here")
+        click.get_current_context().exit(INTERRUPTED)
+
+
+@click.command(
+    "watch", epilog="\b\nExamples:\n  rag-app watch docs/\n  rag-app watch docs/ notes/ --prune"
+)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--prune", is_flag=True, help="Delete documents when their file is deleted.")
+@common_options
+def watch_command(paths: tuple[str, ...], prune: bool) -> None:
+    """Ingest PATH, and again whenever something changes there, until Ctrl-C.
+
+    A burst of changes is waited out. A file that cannot be read, or a Milvus server that is away,
+    does not end it: the next change tries again.
+    """
+    config = load()
+    from rag_app.watch import watch
+
+    with _stop_on_interrupt() as stop:
+        for report in watch(config, paths, prune=prune, stop=stop, say=say):
+            if wants_json():
+                print_json(report.to_dict())
+            else:
+                _print_report(report)
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[Event]:
+    """Turn the first Ctrl-C into a wish to stop; a second one interrupts at once."""
+    stop = Event()
+
+    def wish(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        say("\nstopping after what is under way; Ctrl-C again stops at once")
+
+    before = signal.signal(signal.SIGINT, wish)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _print_report(report: "IngestReport") -> None:
@@ -41,32 +103,48 @@ def _print_report(report: "IngestReport") -> None:
         say(note)
     for skipped in report.skipped:
         say(f"skipped {skipped.path}: {skipped.reason}")
-    files = ", ".join(
-        f"{len(paths)} {kind}"
-        for kind, paths in (
-            ("new", report.new),
-            ("changed", report.changed),
-            ("unchanged", report.unchanged),
-            ("skipped", report.skipped),
+    kinds = {
+        "new": report.new,
+        "changed": report.changed,
+        "unchanged": report.unchanged,
+        "removed": report.removed,
+        "skipped": report.skipped,
+    }
+    if report.dry_run:
+        for kind in ("new", "changed", "removed"):
+            for path in kinds[kind]:
+                click.echo(f"{kind:<8} {path}")
+    files = ", ".join(f"{len(paths)} {kind}" for kind, paths in kinds.items())
+    click.echo(f"files: {files}{' (dry run: nothing was done)' if report.dry_run else ''}")
+    if report.removed and not report.pruned and not report.dry_run:
+        say("documents whose file is gone stay until rag-app ingest --prune")
+    if not report.dry_run:
+        click.echo(
+            f"nodes: {report.nodes_written} written ({report.nodes_embedded} embedded, "
+            f"{report.nodes_reused} reused), {report.nodes_deleted} deleted; "
+            f"{report.rows} in the collection\n"
+            f"time: {report.seconds['total']:.1f} s, {report.nodes_per_second:.0f} nodes/s"
         )
-    )
-    rate = report.nodes_embedded / report.seconds["embed"] if report.seconds.get("embed") else 0.0
-    click.echo(
-        f"files: {files}\n"
-        f"nodes: {report.nodes_written} written ({report.nodes_embedded} embedded, "
-        f"{rate:.0f}/s), {report.nodes_deleted} deleted; {report.rows} in the collection\n"
-        f"time: {report.seconds['total']:.1f} s"
-    )
 
 
-@click.command(
-    "documents", epilog="\b\nExamples:\n  rag-app documents\n  rag-app documents --json | jq length"
+@click.group("documents", cls=RagAppGroup, invoke_without_command=True)
+@common_options
+@click.pass_context
+def documents_group(context: click.Context) -> None:
+    """List, show and remove the documents of the collection; alone, it lists."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_command)
+
+
+@documents_group.command(
+    "list",
+    epilog="\b\nExamples:\n  rag-app documents list\n  rag-app documents list --json | jq length",
 )
 @common_options
-def documents_command() -> None:
+def list_command() -> None:
     """List the documents that are in the collection."""
     config = load()
-    from rag_app.ingestion import list_documents
+    from rag_app.documents import list_documents
 
     documents = list_documents(config)
     if wants_json():
@@ -79,3 +157,73 @@ def documents_command() -> None:
             f"{document.title}"
         )
     say(f"{len(documents)} documents, {sum(document.nodes for document in documents)} nodes")
+
+
+@documents_group.command("show", epilog="\b\nExamples:\n  rag-app documents show index-types.md")
+@click.argument("path")
+@common_options
+def show_command(path: str) -> None:
+    """Print the nodes of the document PATH (relative, as listed), in document order."""
+    config = load()
+    from rag_app.documents import show_document
+
+    document = show_document(config, path)
+    if wants_json():
+        print_json(document)
+        return
+    nodes = document.pop("node_texts")
+    for key, value in document.items():
+        click.echo(f"{key}: {value}")
+    for number, node in enumerate(nodes, start=1):
+        click.secho(f"\n--- node {number} of {len(nodes)}, {node['id']}", dim=True)
+        click.echo(node["text"])
+
+
+@documents_group.command(
+    "rm",
+    epilog="\b\nExamples:\n"
+    "  rag-app documents rm drafts/idea.md\n"
+    '  rag-app documents rm "drafts/*" --dry-run',
+)
+@click.argument("patterns", nargs=-1, required=True, metavar="PATH...")
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
+@common_options
+def rm_command(patterns: tuple[str, ...], dry_run: bool) -> None:
+    """Remove documents from the collection by path, id or glob; their files are not touched."""
+    config = load()
+    from rag_app.documents import remove_documents
+
+    removed = remove_documents(config, patterns, dry_run=dry_run)
+    if wants_json():
+        print_json([document.to_dict() for document in removed])
+        return
+    for document in removed:
+        click.echo(f"{document.path}  {document.nodes} nodes")
+    say(f"{len(removed)} documents {'would be ' if dry_run else ''}removed")
+
+
+@click.command("verify", epilog="\b\nExamples:\n  rag-app verify\n  rag-app verify --repair --json")
+@click.option("--repair", is_flag=True, help="Mend what was found.")
+@common_options
+def verify_command(repair: bool) -> None:
+    """Check every row of the collection; exit 1 if something is wrong and was not mended.
+
+    Finds incomplete, outdated, duplicate and orphaned documents, e.g. after a disk error.
+    """
+    config = load()
+    from rag_app.verify import verify
+
+    report = verify(config, repair=repair)
+    if wants_json():
+        print_json(report.to_dict())
+    else:
+        for problem in report.problems:
+            mended = " (repaired)" if problem.repaired else ""
+            click.echo(f"{problem.kind:<10} {problem.path}: {problem.detail}{mended}")
+        click.echo(
+            f"{report.documents} documents, {report.rows} rows, {len(report.problems)} problems"
+        )
+        if not report.ok and not repair:
+            say("mend them with rag-app verify --repair")
+    if not report.ok:
+        click.get_current_context().exit(1)

@@ -181,9 +181,12 @@ def test_chat_remembers_and_rewrites(
     assert expected != "And pears?"
     asked: list[str] = []
     query = chat._query_engine.query
-    monkeypatch.setattr(
-        type(chat._query_engine), "query", lambda _, text: (asked.append(text), query(text))[1]
-    )
+
+    def remembering(_: object, text: str) -> object:
+        asked.append(text)
+        return query(text)
+
+    monkeypatch.setattr(type(chat._query_engine), "query", remembering)
     assert "".join(chat.stream("And pears?"))
     assert asked == [expected]
     assert len(chat.chat_history) == 4

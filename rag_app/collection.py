@@ -1,0 +1,297 @@
+"""The rows of an open collection: write, search, list and delete, as a LlamaIndex vector store."""
+
+import asyncio
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.schema import BaseNode, TextNode
+from llama_index.core.vector_stores.types import (
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+    VectorStoreQueryResult,
+)
+from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
+from llama_index.vector_stores.milvus import MilvusVectorStore
+from llama_index.vector_stores.milvus.base import IndexManagement
+from pydantic import PrivateAttr
+from pymilvus.exceptions import MilvusException
+
+from rag_app.config import Config
+from rag_app.errors import InputError, VectorStoreError
+
+INDEX = "rag_app.index"
+"""The collection property that says which index was built, as JSON."""
+
+VECTOR_FIELD = "embedding"
+
+BATCH_SIZE = 1000
+"""Rows per write: 100 to 1,000 were fastest on Milvus Lite 3.2."""
+
+_HEX_ID = re.compile(r"[0-9a-f]{32}\Z")
+_DOCUMENT_FIELDS = "doc_id path title type size root content_hash node_count".split()  # noqa: SIM905
+
+
+@dataclass
+class StoredDocument:
+    """A document as its rows tell it: `hashes` counts its rows by content hash."""
+
+    id: str
+    path: str
+    title: str
+    type: str
+    size: int
+    root: str
+    node_count: int
+    hashes: dict[str, int]
+
+    @property
+    def nodes(self) -> int:
+        """How many rows it has."""
+        return sum(self.hashes.values())
+
+    @property
+    def folder(self) -> Path:
+        """The ingested folder that its path is relative to."""
+        return Path(self.root)
+
+    @property
+    def file(self) -> Path:
+        """Where its file lay when it was ingested."""
+        return self.folder / self.path
+
+    def is_complete(self, content_hash: str) -> bool:
+        """Whether its rows are all of this version, and all there."""
+        return self.hashes == {content_hash: self.node_count}
+
+
+@dataclass(frozen=True)
+class StoredRow:
+    """A row's id, text and vector."""
+
+    id: str
+    text: str
+    vector: list[float]
+
+
+class CollectionStore(MilvusVectorStore):
+    """`MilvusVectorStore` over an open collection: every call ends in time, async works anywhere.
+
+    LlamaIndex's own ties its async client to the first event loop; this one runs the calls in
+    threads. Search results come best first, scores are higher for better ones.
+    """
+
+    _timeout: float = PrivateAttr()
+    _uri: str = PrivateAttr()
+
+    def __init__(self, config: Config) -> None:
+        section = config.vector_store
+        super().__init__(
+            uri=section.uri,
+            token=section.token.get_secret_value(),
+            collection_name=section.collection,
+            consistency_level=section.consistency,
+            similarity_metric=config.index.metric,
+            search_config=dict(config.index.search_params),
+            index_management=IndexManagement.NO_VALIDATION,
+            batch_size=BATCH_SIZE,
+            upsert_mode=True,
+            use_async_client=False,
+            timeout=section.timeout,
+        )
+        self._timeout = section.timeout
+        self._uri = section.uri
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return LlamaIndex's name for this type."""
+        return "CollectionStore"
+
+    def add(self, nodes: Sequence[BaseNode], **_: Any) -> list[str]:
+        """Write nodes with their embeddings; a node that is there already is replaced."""
+        ids = []
+        for start in range(0, len(nodes), BATCH_SIZE):
+            rows = [_row(node) for node in nodes[start : start + BATCH_SIZE]]
+            self._call("upsert", data=rows)
+            ids += [row["id"] for row in rows]
+        return ids
+
+    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """Write nodes as `add` does, from any event loop."""
+        return await asyncio.to_thread(self.add, nodes, **kwargs)
+
+    def query(self, query: VectorStoreQuery, **_: Any) -> VectorStoreQueryResult:
+        """Search by a vector.
+
+        Raises
+        ------
+        InputError
+            For metadata filters and modes other than dense search.
+        VectorStoreError
+            If Milvus fails.
+        """
+        if query.mode != VectorStoreQueryMode.DEFAULT:
+            raise InputError(
+                f"the query mode {query.mode.value!r} is not there", "use dense search"
+            )
+        if query.filters is not None or query.doc_ids or query.node_ids:
+            # LlamaIndex's translator pastes values unescaped into Milvus expressions.
+            raise InputError("metadata filters are not there yet", "filter the retrieved nodes")
+        return self.search([query.query_embedding or []], query.similarity_top_k)[0]
+
+    def search(
+        self, vectors: Sequence[Sequence[float]], similarity_top_k: int
+    ) -> list[VectorStoreQueryResult]:
+        """Search by many vectors in one call (one for each `BATCH_SIZE` of them).
+
+        Returns
+        -------
+        list of VectorStoreQueryResult
+            One for each vector: nodes best first, higher scores for better ones.
+        """
+        found = []
+        for start in range(0, len(vectors), BATCH_SIZE):
+            hits = self._call(
+                "search",
+                data=list(vectors[start : start + BATCH_SIZE]),
+                limit=similarity_top_k,
+                anns_field=VECTOR_FIELD,
+                search_params={"params": self.search_config},
+                output_fields=[self.text_key, "_node_content", "_node_type"],
+            )
+            for of_one in hits:
+                nodes, scores, ids = self._parse_from_milvus_results([of_one])
+                if self.similarity_metric == "L2":
+                    scores = [-distance for distance in scores]
+                found.append(VectorStoreQueryResult(nodes=nodes, similarities=scores, ids=ids))
+        return found
+
+    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """Search as `query` does, from any event loop."""
+        return await asyncio.to_thread(self.query, query, **kwargs)
+
+    def delete(self, ref_doc_id: str, **_: Any) -> None:
+        """Delete a document's rows; ids are hex digests, so nothing else can be meant."""
+        self._call("delete", filter=f'doc_id == "{_hex(ref_doc_id)}"')
+
+    async def adelete(self, ref_doc_id: str, **kwargs: Any) -> None:
+        """Delete as `delete` does, from any event loop."""
+        await asyncio.to_thread(self.delete, ref_doc_id, **kwargs)
+
+    def delete_ids(self, ids: Sequence[str]) -> None:
+        """Delete rows by id."""
+        for start in range(0, len(ids), BATCH_SIZE):
+            self._call("delete", ids=[_hex(id_) for id_ in ids[start : start + BATCH_SIZE]])
+
+    def documents(self) -> dict[str, StoredDocument]:
+        """Tell which documents the collection holds, by id, in the order of their paths."""
+        found: dict[str, StoredDocument] = {}
+        for row in self._rows('doc_id != ""', _DOCUMENT_FIELDS):
+            document = found.get(row["doc_id"])
+            if document is None:
+                fields = {key: row[key] for key in _DOCUMENT_FIELDS if key != "content_hash"}
+                document = StoredDocument(id=fields.pop("doc_id"), hashes={}, **fields)
+                found[document.id] = document
+            row_hash = row["content_hash"]
+            document.hashes[row_hash] = document.hashes.get(row_hash, 0) + 1
+        return dict(sorted(found.items(), key=lambda item: item[1].path))
+
+    def rows_of(self, document_id: str) -> list[StoredRow]:
+        """Return a document's rows with their vectors, in no order."""
+        rows = self._rows(f'doc_id == "{_hex(document_id)}"', ["id", "text", VECTOR_FIELD])
+        return [StoredRow(row["id"], row["text"], row[VECTOR_FIELD]) for row in rows]
+
+    def nodes_of(self, document_id: str) -> list[TextNode]:
+        """Return a document's nodes in document order."""
+        rows = self._rows(f'doc_id == "{_hex(document_id)}"', ["text", "_node_content"])
+        nodes = [metadata_dict_to_node(dict(row), text=row["text"]) for row in rows]
+        texts = [node for node in nodes if isinstance(node, TextNode)]
+        return sorted(texts, key=lambda node: (node.start_char_idx or 0, node.node_id))
+
+    def texts(self) -> Iterator[tuple[str, str, str]]:
+        """Yield document id, node id and text of every row."""
+        for row in self._rows('doc_id != ""', ["doc_id", "id", "text"]):
+            yield row["doc_id"], row["id"], row["text"]
+
+    def count(self) -> int:
+        """Count the collection's rows."""
+        rows = self._call(
+            "query", filter="", output_fields=["count(*)"], consistency_level="Strong"
+        )
+        return int(rows[0]["count(*)"])
+
+    def flush(self) -> None:
+        """Seal what was written: unflushed rows are searched very slowly."""
+        self._call("flush")
+
+    @property
+    def built_index(self) -> dict[str, Any]:
+        """The index that was built last, as `configured_index` tells what is to be built."""
+        described = self._call("describe_collection")
+        built: dict[str, Any] = json.loads(described.get("properties", {}).get(INDEX, "{}"))
+        return built
+
+    def _rows(self, expression: str, fields: Sequence[str]) -> Iterable[Mapping[str, Any]]:
+        iterator = self._call(
+            "query_iterator",
+            filter=expression,
+            output_fields=list(fields),
+            batch_size=BATCH_SIZE,
+            consistency_level="Strong",
+        )
+        try:
+            while batch := iterator.next():
+                yield from batch
+        except MilvusException as error:
+            raise as_store_error(error, self._uri) from error
+        finally:
+            iterator.close()
+
+    def _call(self, method: str, **arguments: Any) -> Any:
+        try:
+            return getattr(self.client, method)(
+                collection_name=self.collection_name, timeout=self._timeout, **arguments
+            )
+        except MilvusException as error:
+            raise as_store_error(error, self._uri) from error
+
+
+def _row(node: BaseNode) -> dict[str, Any]:
+    """Make a Milvus row of a node, as LlamaIndex's store does."""
+    row = node_to_metadata_dict(node, remove_text=True, text_field="text")
+    row.pop("document_id")  # the same as doc_id, kept by LlamaIndex for other stores
+    row.pop("ref_doc_id")
+    return {
+        **row,
+        "id": node.node_id,
+        "text": node.get_content(),
+        VECTOR_FIELD: node.get_embedding(),
+    }
+
+
+def _hex(id_: str) -> str:
+    """Let only ids of our making into an expression."""
+    if not _HEX_ID.match(id_):
+        raise InputError(
+            f"{id_!r} is not an id of rag_app (32 hex digits)", "see: rag-app documents --json"
+        )
+    return id_
+
+
+def as_store_error(error: MilvusException, uri: str) -> VectorStoreError:
+    """Turn a failure of Milvus into one that says what to do."""
+    message = " ".join(error.message.split())
+    if "illegal connection params" in message or "UNAVAILABLE" in message:
+        return VectorStoreError(
+            f"the Milvus server at {uri} cannot be reached: {message}",
+            "start it, or set vector_store.uri; without a server: a path that ends in .db",
+        )
+    if "auth" in message.lower():
+        return VectorStoreError(
+            f"the Milvus server at {uri} refuses the token: {message}",
+            "set RAG_APPVECTOR_FIELD_STORE__TOKEN=user:password",
+        )
+    return VectorStoreError(f"Milvus ({uri}) failed: {message}", "see rag-app doctor")
