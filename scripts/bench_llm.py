@@ -74,9 +74,9 @@ class Bench:
         """Render what the batch path would ask."""
         vectors = self.batch.embedder.embed_queries([question.text for question in questions])
         found = self.batch.store.search(vectors, self.batch.similarity_top_k)
-        pairs = zip(questions, found, strict=True)
         return [
-            self.batch.synthesizer.pack(question.text, nodes).prompt for question, nodes in pairs
+            self.batch.synthesizer.pack(question.text, with_scores(result)).prompt
+            for question, result in zip(questions, found, strict=True)
         ]
 
     def ready_made(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
