@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rag_app import Config, ingest, load_config
-from rag_app.batch import Answer, Batch, Question
+from rag_app.batch import Answer, Batch, Question, with_scores
 from rag_app.llms.vllm_engine import VllmEngine
 from rag_app.query_engine import build_batch
 from scripts.random_llama import make_llama
