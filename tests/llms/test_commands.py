@@ -1,6 +1,8 @@
 """``query``, ``chat`` and ``batch`` end to end: Milvus Lite, vLLM's engine and vLLM's server."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from rag_app.cli import main
 from rag_app.config import LLMSection
 from rag_app.llms import PackableLLM
 from rag_app.llms.vllm_engine import VllmEngine
+from rag_app.milvus_lite_files import release
 
 from .conftest import ENGINE, KEY, Server
 
@@ -152,6 +155,22 @@ def test_batch_leaves_other_files_alone(options: list[str], tmp_path: Path) -> N
     assert result.exit_code == 2
     assert "no file of answers" in result.stderr
     assert output.read_text() == "precious\n"
+
+
+def test_batch_in_a_process_of_its_own(database: Path, llama: Path) -> None:
+    """Nothing is replaced here, and standard output has the answers only."""
+    values = {"vector_store.uri": database, "llm.backend": "vllm", "llm.model": llama}
+    values |= {f"llm.engine.{name}": value for name, value in ENGINE.items()}
+    command = [sys.executable, "-m", "rag_app", "--profile", "offline", "batch", "-"]
+    for key, value in values.items():
+        command += ["--set", f"{key}={str(value).lower() if value is True else value}"]
+    release(str(database))
+    done = subprocess.run(
+        command, input="\n".join(QUESTIONS), capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(answers(done.stdout)) == set(QUESTIONS)
+    assert "3 answers in " in done.stderr
 
 
 def test_chat(options: list[str]) -> None:
