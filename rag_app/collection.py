@@ -142,18 +142,34 @@ class CollectionStore(MilvusVectorStore):
         if query.filters is not None or query.doc_ids or query.node_ids:
             # LlamaIndex's translator pastes values unescaped into Milvus expressions.
             raise InputError("metadata filters are not there yet", "filter the retrieved nodes")
-        hits = self._call(
-            "search",
-            data=[query.query_embedding],
-            limit=query.similarity_top_k,
-            anns_field=VECTOR_FIELD,
-            search_params={"params": self.search_config},
-            output_fields=[self.text_key, "_node_content", "_node_type"],
-        )
-        nodes, scores, ids = self._parse_from_milvus_results(hits)
-        if self.similarity_metric == "L2":
-            scores = [-distance for distance in scores]
-        return VectorStoreQueryResult(nodes=nodes, similarities=scores, ids=ids)
+        return self.search([query.query_embedding or []], query.similarity_top_k)[0]
+
+    def search(
+        self, vectors: Sequence[Sequence[float]], similarity_top_k: int
+    ) -> list[VectorStoreQueryResult]:
+        """Search by many vectors in one call (one for each `BATCH_SIZE` of them).
+
+        Returns
+        -------
+        list of VectorStoreQueryResult
+            One for each vector: nodes best first, higher scores for better ones.
+        """
+        found = []
+        for start in range(0, len(vectors), BATCH_SIZE):
+            hits = self._call(
+                "search",
+                data=list(vectors[start : start + BATCH_SIZE]),
+                limit=similarity_top_k,
+                anns_field=VECTOR_FIELD,
+                search_params={"params": self.search_config},
+                output_fields=[self.text_key, "_node_content", "_node_type"],
+            )
+            for of_one in hits:
+                nodes, scores, ids = self._parse_from_milvus_results([of_one])
+                if self.similarity_metric == "L2":
+                    scores = [-distance for distance in scores]
+                found.append(VectorStoreQueryResult(nodes=nodes, similarities=scores, ids=ids))
+        return found
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Search as `query` does, from any event loop."""

@@ -26,18 +26,8 @@ SPECIAL_TOKENS = 2
 PACKAGE_PREFIX = "package:"
 
 SAMPLING = (
-    "bad_words",
-    "frequency_penalty",
-    "ignore_eos",
-    "logit_bias",
-    "min_p",
-    "min_tokens",
-    "presence_penalty",
-    "repetition_penalty",
-    "seed",
-    "stop",
-    "stop_token_ids",
-    "top_k",
+    *("bad_words", "frequency_penalty", "ignore_eos", "logit_bias", "min_p", "min_tokens"),
+    *("presence_penalty", "repetition_penalty", "seed", "stop", "stop_token_ids", "top_k"),
 )
 """The sampling parameters that both vLLM's engine (``SamplingParams``) and its server take."""
 
@@ -226,6 +216,8 @@ class LLMSection(Section):
     """Further endpoints that serve the same model; requests are spread over all of them."""
     api_key: SecretStr = SecretStr("")
     """The server's key, if it asks for one. Never printed."""
+    concurrency: int = Field(default=16, ge=1, le=1024)
+    """Requests that a batch keeps in flight at the servers; an engine schedules its own."""
     retries: int = Field(default=2, ge=0, le=10)
     """How often a request is sent again after a connection error, a 429 or a 5xx."""
     temperature: float = Field(default=0.2, ge=0.0, le=2.0)

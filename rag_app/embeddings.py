@@ -1,6 +1,6 @@
 """Config → the LlamaIndex embedding model, and the tokenizer that counts as it does."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -83,6 +83,10 @@ class Embedder(HuggingFaceEmbedding):
         """Return a text's token ids as the model sees them, uncut and without special tokens."""
         tokens: list[int] = self._counter.encode(text, add_special_tokens=False).ids
         return tokens
+
+    def embed_queries(self, questions: Sequence[str]) -> list[list[float]]:
+        """Return the vectors of many questions, embedded together."""
+        return self._embed(list(questions), prompt_name="query")
 
     def _embed(
         self, inputs: list[str | BytesIO], prompt_name: str | None = None

@@ -5,6 +5,8 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.query_engine import RetrieverQueryEngine
 
+from rag_app.batch import Batch
+from rag_app.chat import ChatEngine
 from rag_app.config import Config
 from rag_app.embeddings import build_embedder
 from rag_app.llms import build_llm
@@ -57,6 +59,38 @@ def build_query_engine(config: Config, *, streaming: bool = False) -> RetrieverQ
     return RetrieverQueryEngine(
         retriever=make_retriever(store, embedder, config.retrieval),
         response_synthesizer=_make_synthesizer(config, embedder, streaming),
+    )
+
+
+def build_chat_engine(config: Config) -> ChatEngine:
+    """Build the engine of a conversation that rewrites follow-up questions before retrieval.
+
+    Raises
+    ------
+    ConfigError
+        If ``llm.backend`` is "extractive", which cannot rewrite a question.
+    RagAppError
+        As `build_query_engine`.
+    """
+    llm = build_llm(config.llm)
+    store = open_store(config)
+    template = PromptTemplate.load(config.prompt.template)
+    query_engine = RetrieverQueryEngine(
+        retriever=make_retriever(store, build_embedder(config.embedding), config.retrieval),
+        response_synthesizer=PromptSynthesizer(llm, template, streaming=True),
+    )
+    return ChatEngine(query_engine, llm)
+
+
+def build_batch(config: Config) -> Batch:
+    """Build what answers many questions together. Raises as `build_query_engine`."""
+    store = open_store(config)
+    embedder = build_embedder(config.embedding)
+    return Batch(
+        store=store,
+        embedder=embedder,
+        synthesizer=_make_synthesizer(config, embedder, streaming=False),
+        similarity_top_k=config.retrieval.similarity_top_k,
     )
 
 

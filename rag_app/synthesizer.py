@@ -5,7 +5,7 @@ One question is one LLM call: no refine loops, and no context is cut without the
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from typing import Any
 
 from llama_index.core.base.response.schema import (
@@ -24,7 +24,8 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType, TextN
 from rag_app.errors import InputError
 from rag_app.llms import PackableLLM
 from rag_app.llms.extractive import NOTHING_RELEVANT, Extractor
-from rag_app.postprocessor import Packed, keep_all, pack
+from rag_app.postprocessor import Packed, keep_all
+from rag_app.postprocessor import pack as pack_nodes
 from rag_app.prompts import PromptTemplate, number_sources
 
 
@@ -48,8 +49,18 @@ class RagSynthesizer(BaseSynthesizer):
         )
 
     @abstractmethod
-    def _pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
+    def pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
         """Choose and order the contexts."""
+
+    @abstractmethod
+    def answer_each(
+        self, questions: Sequence[str], packed: Sequence[Packed]
+    ) -> Iterator[tuple[int, CompletionResponse]]:
+        """Answer many questions together; yield each one's index and answer as it is finished."""
+
+    @abstractmethod
+    def prefix_cache(self) -> tuple[int, int]:
+        """Return how many prompt tokens the LLM looked up in its prefix cache, and found."""
 
     @abstractmethod
     def _answer(self, question: str, packed: Packed) -> str:
@@ -86,7 +97,7 @@ class RagSynthesizer(BaseSynthesizer):
             If the LLM fails.
         """
         question = _question(query)
-        packed = self._pack(question, nodes)
+        packed = self.pack(question, nodes)
         about = _about(packed, additional_source_nodes)
         if self._streaming:
             return StreamingResponse(self._stream(question, packed), **about)
@@ -101,7 +112,7 @@ class RagSynthesizer(BaseSynthesizer):
     ) -> RESPONSE_TYPE:
         """Answer as `synthesize` does, from any event loop."""
         question = _question(query)
-        packed = await asyncio.to_thread(self._pack, question, nodes)
+        packed = await asyncio.to_thread(self.pack, question, nodes)
         about = _about(packed, additional_source_nodes)
         if self._streaming:
             return AsyncStreamingResponse(self._astream(question, packed), **about)
@@ -109,12 +120,12 @@ class RagSynthesizer(BaseSynthesizer):
 
     def get_response(self, query_str: str, text_chunks: Sequence[str], **_: Any) -> str:
         """Answer from bare texts that come best first, as LlamaIndex's own synthesizers can."""
-        packed = self._pack(_question(query_str), _as_nodes(text_chunks))
+        packed = self.pack(_question(query_str), _as_nodes(text_chunks))
         return self._answer(query_str, packed)
 
     async def aget_response(self, query_str: str, text_chunks: Sequence[str], **_: Any) -> str:
         """Answer as `get_response` does, from any event loop."""
-        packed = await asyncio.to_thread(self._pack, _question(query_str), _as_nodes(text_chunks))
+        packed = await asyncio.to_thread(self.pack, _question(query_str), _as_nodes(text_chunks))
         return await self._aanswer(query_str, packed)
 
     def _get_prompts(self) -> PromptDictType:
@@ -135,14 +146,29 @@ class PromptSynthesizer(RagSynthesizer):
         self._template = template
         self._packable = llm
 
-    def _pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
+    def pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
+        """Keep what fits the LLM's window, less the answer."""
         metadata = self._packable.metadata
-        return pack(
+        return pack_nodes(
             nodes,
             lambda ordered: self._template.render(number_sources(ordered), question),
             self._packable.count_tokens,
             metadata.context_window - metadata.num_output,
         )
+
+    def answer_each(
+        self, questions: Sequence[str], packed: Sequence[Packed]
+    ) -> Iterator[tuple[int, CompletionResponse]]:
+        """Send all prompts to the LLM at once."""
+        asked = [index for index, pack in enumerate(packed) if pack.nodes]
+        for index in sorted(set(range(len(questions))) - set(asked)):
+            yield index, CompletionResponse(text=NOTHING_RELEVANT)
+        for position, reply in self._packable.generate_each([packed[i].prompt for i in asked]):
+            yield asked[position], reply
+
+    def prefix_cache(self) -> tuple[int, int]:
+        """Ask the LLM for its counters."""
+        return self._packable.prefix_cache()
 
     def _answer(self, question: str, packed: Packed) -> str:
         return self._llm.complete(packed.prompt).text if packed.nodes else NOTHING_RELEVANT
@@ -172,8 +198,20 @@ class ExtractiveSynthesizer(RagSynthesizer):
         super().__init__(MockLLM(), streaming=streaming)  # never asked
         self._extractor = extractor
 
-    def _pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
+    def pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
+        """Keep all."""
         return keep_all(nodes)
+
+    def answer_each(
+        self, questions: Sequence[str], packed: Sequence[Packed]
+    ) -> Iterator[tuple[int, CompletionResponse]]:
+        """Quote for one question after the other."""
+        for index, (question, found) in enumerate(zip(questions, packed, strict=True)):
+            yield index, CompletionResponse(text=self._answer(question, found))
+
+    def prefix_cache(self) -> tuple[int, int]:
+        """There is no LLM, and so no cache."""
+        return 0, 0
 
     def _answer(self, question: str, packed: Packed) -> str:
         return self._extractor.answer(question, number_sources(packed.nodes))

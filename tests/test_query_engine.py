@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,14 @@ class EchoLLM(CustomLLM, PackableLLM):
                 yield CompletionResponse(text=so_far, delta=delta)
 
         return pieces()
+
+    def generate_each(
+        self, prompts: Sequence[str], **kwargs: Any
+    ) -> Iterator[tuple[int, CompletionResponse]]:
+        yield from enumerate(self.complete(prompt) for prompt in prompts)
+
+    def prefix_cache(self) -> tuple[int, int]:
+        return 0, 0
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,8 @@ Nothing heavy is imported before a command runs: LlamaIndex takes 1.3 s, sentenc
 import click
 
 from rag_app import __version__
+from rag_app.cli.batch import batch_command
+from rag_app.cli.chat import chat_command
 from rag_app.cli.common import RagAppGroup, common_options
 from rag_app.cli.config import config_group
 from rag_app.cli.doctor import doctor_command
@@ -15,6 +17,7 @@ from rag_app.cli.documents import (
     verify_command,
     watch_command,
 )
+from rag_app.cli.llm import llm_group
 from rag_app.cli.query import query_command, retrieve_command
 
 
@@ -41,9 +44,12 @@ for command in (
     watch_command,
     query_command,
     retrieve_command,
+    batch_command,
+    chat_command,
     documents_group,
     verify_command,
     config_group,
+    llm_group,
     doctor_command,
 ):
     main.add_command(command)

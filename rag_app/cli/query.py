@@ -50,7 +50,7 @@ def query_command(question: str, explain: bool) -> None:
         click.echo(piece, nl=False)
     click.echo()
     if str(response) != NOTHING_RELEVANT:
-        _print_sources(about["sources"])
+        print_sources(about["sources"])
     if explain:
         _print_ledger(about["ledger"], about["prompt_tokens"], about["budget"])
 
@@ -99,7 +99,8 @@ def _read(question: str) -> str:
     return text.strip()
 
 
-def _print_sources(sources: Sequence["Source"]) -> None:
+def print_sources(sources: Sequence["Source"]) -> None:
+    """Print each document that an answer rests on once, with its number and pages."""
     pages: dict[tuple[int, str, str], list[int]] = {}
     for source in sources:
         of_source = pages.setdefault((source.number, source.path, source.title), [])

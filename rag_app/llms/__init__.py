@@ -4,8 +4,10 @@ No backend stands in for another: what is configured and cannot run is an error 
 """
 
 from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from llama_index.core.llms import LLM
+from llama_index.core.llms import LLM, CompletionResponse
 
 from rag_app.config import LLMSection
 from rag_app.errors import ConfigError
@@ -17,6 +19,16 @@ class PackableLLM(LLM):
     @abstractmethod
     def count_tokens(self, prompt: str) -> int:
         """Count a prompt in the model's own tokens, chat template included where one is applied."""
+
+    @abstractmethod
+    def generate_each(
+        self, prompts: Sequence[str], **kwargs: Any
+    ) -> Iterator[tuple[int, CompletionResponse]]:
+        """Answer many prompts together; yield each one's index and answer as it is finished."""
+
+    @abstractmethod
+    def prefix_cache(self) -> tuple[int, int]:
+        """Return how many prompt tokens were looked up in the prefix cache so far, and found."""
 
 
 def build_llm(section: LLMSection) -> PackableLLM:
@@ -44,12 +56,14 @@ def build_llm(section: LLMSection) -> PackableLLM:
 
 
 def check_llm(section: LLMSection) -> str:
-    """Say what would answer, without asking it anything.
+    """Say what would answer, without asking it anything and without loading a model.
 
     Raises
     ------
-    LLMError
+    ConfigError, LLMError
         If the backend cannot run here, with the remedy.
     """
     llm = build_llm(section)
+    if section.backend == "vllm":
+        return f"vllm: {section.model}, loaded when it is first asked"
     return f"{section.backend}: {llm.metadata.model_name}, {llm.metadata.context_window} tokens"

@@ -4,9 +4,12 @@ import difflib
 import inspect
 import os
 import re
+import warnings
 from dataclasses import fields
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from rag_app.config import LLMSection
 from rag_app.errors import ConfigError, LLMError, ModelUnavailableError, RagAppError
@@ -41,13 +44,15 @@ def engine_arguments(section: LLMSection) -> dict[str, Any]:
     """
     if not section.model:
         raise ConfigError(
-            'llm.backend is "vllm", and llm.model is empty',
+            "llm.model is empty, and vLLM needs one",
             "set llm.model to a hub name or to the folder of a model",
         )
     if find_spec("vllm") is None:
-        raise LLMError('llm.backend is "vllm", and vLLM is not installed', INSTALL)
+        raise LLMError("vLLM is not installed", INSTALL)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # About the torch that vLLM pins: nothing that a user could change.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
     from vllm import LLM  # takes about 10 s: torch, transformers and the platform's kernels
     from vllm.engine.arg_utils import EngineArgs
 
@@ -96,12 +101,16 @@ def explain(error: BaseException, model: str) -> RagAppError:
     vLLM has no types for these, so their messages are what there is to tell them apart by.
     """
     text = _whole_text(error)
-    said = _telling_line(text)
-    if re.search(r"gated|\b401\b|\b403\b|awaiting a review|restricted", text, re.IGNORECASE):
+    said = _telling_line(error)
+    if re.search(
+        r"gated repo|40[13] Client Error|awaiting a review|access to model .* is restricted",
+        text,
+        re.IGNORECASE,
+    ):
         return ModelUnavailableError(
             f"the Hugging Face hub does not hand out {model!r}: {said}",
-            f"accept the licence at https://huggingface.co/{model}, then export HF_TOKEN=hf_… "
-            "(https://huggingface.co/settings/tokens)",
+            f"check its name; accept the licence at https://huggingface.co/{model}, then export "
+            "HF_TOKEN=hf_… (https://huggingface.co/settings/tokens)",
         )
     if re.search(r"infer device type|no CUDA|libcuda|NVIDIA driver|No HIP|not compiled", text):
         return LLMError(
@@ -117,8 +126,9 @@ def explain(error: BaseException, model: str) -> RagAppError:
         )
     if re.search(
         r"out of memory|OutOfMemory|Free memory|available memory|cache blocks|KV cache|"
-        r"gpu_memory_utilization|can't allocate memory",
+        r"memory.utilization|can't allocate memory",
         text,
+        re.IGNORECASE,
     ):
         return LLMError(
             f"there is too little memory for {model!r}: {said}",
@@ -152,10 +162,14 @@ def _whole_text(error: BaseException | None) -> str:
     return "\n".join(seen)
 
 
-def _telling_line(text: str) -> str:
-    """Pick the line that says something: pydantic's errors put a heading before it."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line in lines:
-        if line.startswith("Value error, "):
-            return line.removeprefix("Value error, ").split(" [type=")[0]
-    return lines[0].split(": ", 1)[-1] if lines else "no reason given"
+def _telling_line(error: BaseException) -> str:
+    """Say what an error says in one line; of pydantic's, the first complaint with its value."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ValidationError):
+            first = cause.errors()[0]
+            said = first["msg"].removeprefix("Value error, ")
+            where = ".".join(str(part).split("[")[0] for part in first["loc"][:1])
+            return f"{where} = {first['input']!r}: {said}" if where else said
+        cause = cause.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

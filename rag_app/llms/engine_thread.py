@@ -60,6 +60,8 @@ class Request:
 
 _Put = Callable[[Piece | RagAppError], None]
 
+_RUNNING: "set[EngineThread]" = set()
+
 
 class EngineThread:
     """Owns the engine that `start` makes, from its first use until `close`.
@@ -211,6 +213,7 @@ class EngineThread:
     def _run(self) -> None:
         try:
             self._llm = self._start()
+            _RUNNING.add(self)
         except RagAppError as error:
             self._failure = error
             return
@@ -310,4 +313,6 @@ class EngineThread:
             llm.llm_engine.engine_core.shutdown()
             del llm
         gc.collect()  # the engine has cycles, and its memory is wanted now
-        cleanup_dist_env_and_memory()
+        _RUNNING.discard(self)
+        if not _RUNNING:  # what is cleaned up here is shared by all engines of a process
+            cleanup_dist_env_and_memory()

@@ -7,8 +7,10 @@ its own, a stream that breaks off is an error, and errors say what to do.
 """
 
 import asyncio
+import re
 import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import aclosing, closing, contextmanager
 from typing import Any
 
@@ -29,21 +31,27 @@ from rag_app.llms.replicas import (
 )
 from rag_app.llms.window import choose_window
 
+_COUNTER = re.compile(r"^vllm:prefix_cache_(queries|hits)_total(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+
 
 class VllmServer(OpenAILike, PackableLLM):
     """`OpenAILike` on one or several vLLM servers. Safe for threads and event loops."""
 
     _replicas: Replicas = PrivateAttr()
     _http: httpx.Client = PrivateAttr()
+    _concurrency: int = PrivateAttr()
     _aclients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = (
         PrivateAttr()
     )
 
-    def __init__(self, replicas: Replicas, http: httpx.Client, **kwargs: Any) -> None:
+    def __init__(
+        self, replicas: Replicas, http: httpx.Client, concurrency: int, **kwargs: Any
+    ) -> None:
         # Retries are the transport's; LlamaIndex's and OpenAI's own on top would multiply them.
         super().__init__(max_retries=0, http_client=http, **kwargs)
         self._replicas = replicas
         self._http = http
+        self._concurrency = concurrency
         self._aclients = weakref.WeakKeyDictionary()
         weakref.finalize(self, http.close)
 
@@ -61,6 +69,40 @@ class VllmServer(OpenAILike, PackableLLM):
             If the server cannot say.
         """
         return _count(self._http, self.model, prompt, chat=self.is_chat_model)
+
+    def generate_each(
+        self, prompts: Sequence[str], **kwargs: Any
+    ) -> Iterator[tuple[int, CompletionResponse]]:
+        """Answer many prompts, ``llm.concurrency`` at a time, each as soon as it is finished.
+
+        Raises
+        ------
+        LLMError
+            If one fails; those that were not sent yet are not sent any more.
+        """
+        with ThreadPoolExecutor(self._concurrency) as threads:
+            asked = {
+                threads.submit(self.complete, prompt, **kwargs): index
+                for index, prompt in enumerate(prompts)
+            }
+            try:
+                for answered in as_completed(asked):
+                    yield asked[answered], answered.result()
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
+
+    def prefix_cache(self) -> tuple[int, int]:
+        """Sum the replicas' counters of prompt tokens looked up in the prefix cache, and found."""
+        looked_up = found = 0.0
+        for root in self._replicas.roots:
+            try:
+                metrics = httpx.get(f"{root}/metrics", timeout=CONNECT_SECONDS, trust_env=False)
+            except httpx.TransportError:
+                continue  # a replica that is down serves nothing
+            for name, value in _COUNTER.findall(metrics.text):
+                looked_up += float(value) if name == "queries" else 0.0
+                found += float(value) if name == "hits" else 0.0
+        return int(looked_up), int(found)
 
     def close(self) -> None:
         """Close the connections."""
@@ -212,6 +254,7 @@ def build_vllm_server(section: LLMSection) -> VllmServer:
     return VllmServer(
         replicas,
         http,
+        section.concurrency,
         model=model,
         api_base=f"{replicas.roots[0]}/v1",
         api_key=key or "none",  # never OPENAI_API_KEY from the environment, which is not ours
@@ -230,8 +273,9 @@ def _timeout(seconds: float) -> httpx.Timeout:
 
 def _served(http: httpx.Client, asked: str, root: str) -> tuple[str, int]:
     """Return the served model's name and its window in tokens."""
-    answer = _ask(http, "GET", "/v1/models")
-    models = {str(model["id"]): model for model in answer.get("data", [])}
+    listed = _ask(http, "GET", "/v1/models").get("data")
+    listed = listed if isinstance(listed, list) else []
+    models = {str(model["id"]): model for model in listed if "id" in model}
     if not models:
         raise LLMError(f"the server at {root} serves no model", "look into the server's log")
     name = asked or next(iter(models))
@@ -270,7 +314,13 @@ def _count(http: httpx.Client, model: str, prompt: str, *, chat: bool) -> int:
         asked["add_generation_prompt"] = True
     else:
         asked["prompt"] = prompt
-    return int(_ask(http, "POST", "/tokenize", asked)["count"])
+    count = _ask(http, "POST", "/tokenize", asked).get("count")
+    if not isinstance(count, int):
+        raise LLMError(
+            f"the server at {http.base_url} does not count tokens as vLLM's /tokenize does",
+            "set llm.base_url to a vLLM server",
+        )
+    return count
 
 
 def _ask(http: httpx.Client, method: str, path: str, body: Any = None) -> dict[str, Any]:

@@ -1,0 +1,67 @@
+"""A conversation over the documents: LlamaIndex's condense engine, streaming as fast as the LLM."""
+
+from collections.abc import Iterator, Sequence
+
+from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.base.response.schema import StreamingResponse
+from llama_index.core.chat_engine import CondenseQuestionChatEngine
+from llama_index.core.chat_engine.condense_question import DEFAULT_PROMPT
+from llama_index.core.llms import ChatMessage, MessageRole
+from llama_index.core.memory import ChatMemoryBuffer
+
+from rag_app.llms import PackableLLM
+from rag_app.schema import Source
+
+
+class ChatEngine(CondenseQuestionChatEngine):
+    """`CondenseQuestionChatEngine` whose history fits the LLM's window, counted in its tokens.
+
+    A follow-up question is rewritten from the history by one LLM call, then answered by the query
+    engine as a question that stands alone.
+
+    Parameters
+    ----------
+    query_engine
+        Made with ``streaming=True``.
+    """
+
+    def __init__(self, query_engine: BaseQueryEngine, llm: PackableLLM) -> None:
+        metadata = llm.metadata
+        super().__init__(
+            query_engine,
+            condense_question_prompt=DEFAULT_PROMPT,
+            memory=ChatMemoryBuffer.from_defaults(
+                # The other half is for the question and the instruction to rewrite it.
+                token_limit=(metadata.context_window - metadata.num_output) // 2,
+                tokenizer_fn=lambda text: [0] * llm.count_tokens(text),
+            ),
+            llm=llm,
+        )
+        self.sources: Sequence[Source] = ()
+
+    def stream(self, question: str) -> Iterator[str]:
+        """Answer piece by piece; a turn that was answered to its end is remembered.
+
+        LlamaIndex's own `stream_chat` polls its queue without pause, which costs a processor that
+        an engine in this process needs.
+
+        Raises
+        ------
+        RagAppError
+            As the query engine.
+        """
+        self.sources = ()
+        asked = self._condense_question(self._memory.get(), question)
+        response = self._query_engine.query(asked)
+        self.sources = (response.metadata or {}).get("sources", ())
+        pieces = []
+        for piece in response.response_gen if isinstance(response, StreamingResponse) else ():
+            pieces.append(piece)
+            yield piece
+        for role, text in ((MessageRole.USER, question), (MessageRole.ASSISTANT, "".join(pieces))):
+            self._memory.put(ChatMessage(role=role, content=text))
+
+    def reset(self) -> None:
+        """Forget the conversation."""
+        super().reset()
+        self.sources = ()

@@ -1,0 +1,102 @@
+"""The command that serves the configured model to others, OpenAI-compatible."""
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from rag_app.config import LLMSection
+from rag_app.errors import ConfigError
+from rag_app.llms.engine_start import engine_arguments
+
+LOOPBACK = "127.0.0.1"
+DEFAULT_PORT = 8000
+MASK = "********"
+
+
+@dataclass(frozen=True)
+class ServerCommand:
+    """What to run.
+
+    Attributes
+    ----------
+    arguments
+        The program and its arguments.
+    environment
+        Variables to set beside those that are. The API key is here, where other users' process
+        lists do not show it.
+    """
+
+    arguments: tuple[str, ...]
+    environment: dict[str, str]
+
+    def __str__(self) -> str:
+        """Return the line to type into a shell, the API key masked."""
+        shown = {name: MASK if "KEY" in name else value for name, value in self.environment.items()}
+        words = [f"{name}={shlex.quote(value)}" for name, value in shown.items()]
+        return " ".join([*words, shlex.join(self.arguments)])
+
+    def run(self) -> None:
+        """Become the server: this process is replaced, so that signals reach it and none is left.
+
+        Does not return.
+        """
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execve(sys.executable, self.arguments, {**os.environ, **self.environment})  # noqa: S606
+
+
+def server_command(
+    section: LLMSection, host: str = LOOPBACK, port: int | None = None
+) -> ServerCommand:
+    """Make the command of ``llm.model``, ``llm.engine`` and ``llm.api_key``.
+
+    Parameters
+    ----------
+    host
+        Where to listen. Anywhere else than on this machine, others reach it.
+    port
+        None: the one of ``llm.base_url``.
+
+    Raises
+    ------
+    ConfigError
+        If ``llm.model`` is empty, or ``llm.engine`` has a key that vLLM does not know.
+    LLMError
+        If vLLM is not installed.
+    """
+    model = engine_arguments(section)["model"]
+    asked = {"trust_remote_code": False, **section.engine}
+    arguments = [
+        sys.executable,
+        "-m",
+        # "vllm serve" asks for the distribution "vllm", which the CPU build does not go by.
+        "vllm.entrypoints.openai.api_server",
+        *("--model", model, "--host", host),
+        *("--port", str(port or urlsplit(section.base_url).port or DEFAULT_PORT)),
+    ]
+    for name, value in asked.items():
+        arguments += _flag(name, value)
+    key = section.api_key.get_secret_value()
+    return ServerCommand(tuple(arguments), {"VLLM_API_KEY": key} if key else {})
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    flag = name.replace("_", "-")
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, dict):
+        return [f"--{flag}", json.dumps(value)]
+    if isinstance(value, list):
+        return [f"--{flag}", *map(str, value)]
+    if isinstance(value, str | int | float):
+        return [f"--{flag}", str(value)]
+    raise ConfigError(
+        f"llm.engine.{name} is {value!r}, which is no value for a server's flag",
+        "give it a text, a number, true or false, a list or a table",
+    )
