@@ -139,6 +139,8 @@ class VectorStoreSection(Section):
             raise ValueError('a Milvus Lite path must end in ".db", a server starts with "http://"')
         if "://" in uri and uri.split("://")[0] not in {"http", "https", "tcp", "unix"}:
             raise ValueError('a Milvus server\'s URI starts with "http://" or "https://"')
+        if "://" in uri and "@" in uri:
+            raise ValueError("a password does not belong here; set RAG_APP_VECTOR_STORE__TOKEN")
         return uri
 
     @property
@@ -245,6 +247,8 @@ class LLMSection(Section):
         for url in [value] if isinstance(value, str) else value:
             if not url.startswith(("http://", "https://")):
                 raise ValueError('must start with "http://" or "https://"')
+            if "@" in url:
+                raise ValueError("a password does not belong here; set RAG_APP_LLM__API_KEY")
         return value
 
     @field_validator("sampling")

@@ -7,6 +7,7 @@ for error messages.
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -337,6 +338,11 @@ def _put_default_path(merged: dict[str, Any], base: Path) -> None:
         merged["vector_store"]["uri"] = _resolve("vector_store.uri", default, base)
 
 
+def _mask(value: Any) -> str:
+    """Show a value without the password that a URL in it may hold."""
+    return re.sub(r"//[^/@\s]*@", f"//{MASK}@", repr(value))
+
+
 def _as_config_error(error: ValidationError, origins: Mapping[str, str], file: Path) -> ConfigError:
     """Turn pydantic's first complaint into one that names file, key, value and remedy."""
     first = error.errors()[0]
@@ -348,7 +354,7 @@ def _as_config_error(error: ValidationError, origins: Mapping[str, str], file: P
     )
     value = first["input"]
     shown = (
-        MASK if isinstance(value, SecretStr) or parts[-1] in {"token", "api_key"} else repr(value)
+        MASK if isinstance(value, SecretStr) or parts[-1] in {"token", "api_key"} else _mask(value)
     )
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":

@@ -722,3 +722,19 @@ def test_configurations_are_immutable() -> None:
     config = load_config()
     with pytest.raises(ValueError, match="frozen"):
         config.llm.temperature = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("key", "url"),
+    [
+        ("vector_store.uri", "http://root:hunter2@127.0.0.1:19530"),
+        ("llm.base_url", "http://me:hunter2@127.0.0.1:8000/v1"),
+    ],
+)
+def test_password_in_a_url_is_refused_and_not_printed(
+    run: Callable[..., Result], key: str, url: str
+) -> None:
+    result = run("config", "show", "--set", f"{key}={url}")
+    assert result.exit_code == 2
+    assert "a password does not belong here; set RAG_APP_" in result.stderr
+    assert "hunter2" not in result.output

@@ -320,7 +320,7 @@ def test_after_any_history_with_kills_the_collection_is_the_folder(
     fake_embedder: FakeEmbedder,
 ) -> None:
     place = tmp_path_factory.mktemp("history")
-    folder = make_files(place / "docs", {"0.md": page("zero", 5)})
+    folder = make_files(place / "docs", {"keep.md": page("kept", 2), "0.md": page("zero", 5)})
     config = load_config(overrides={"vector_store.uri": str(place / "a.db"), **SMALL})
     for actions, killed_at in history:
         for action in actions:
@@ -330,8 +330,6 @@ def test_after_any_history_with_kills_the_collection_is_the_folder(
             _kill_at(patch, killed_at)
             with contextlib.suppress(_Killed):
                 ingest(config, [folder], prune=True)
-    if not any(folder.rglob("*.md")):
-        (folder / "0.md").write_text(page("zero", 5))
     ingest(config, [folder], prune=True)
     fresh = load_config(overrides={"vector_store.uri": str(place / "b.db"), **SMALL})
     ingest(fresh, [folder])
