@@ -2,10 +2,12 @@
 
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 
 from rag_app.config import Config, EmbeddingSection
 from rag_app.config_loader import load_config, parse_assignment, shipped_config
