@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -136,36 +137,47 @@ class Bench:
         return seconds
 
 
-def rows(bench: Bench, topics: Sequence[str], singles: int, repeats: int) -> Iterator[str]:
+@dataclass
+class Runs:
+    """What runs of the same took, in seconds: by the clock, and of this process's processor time.
+
+    The latter depends less on what else the machine does.
+    """
+
+    scale: float = 1.0
+    walls: list[float] = field(default_factory=list)
+    processors: list[float] = field(default_factory=list)
+
+    def add(self, bench: Bench, what: Callable[[], None]) -> None:
+        """Run it once."""
+        before = time.process_time()
+        self.walls.append(bench.timed(what) * self.scale)
+        self.processors.append((time.process_time() - before) * self.scale)
+
+    @property
+    def wall(self) -> float:
+        """The mean by the clock."""
+        return statistics.mean(self.walls)
+
+    @property
+    def processor(self) -> float:
+        """The mean of processor time."""
+        return statistics.mean(self.processors)
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{seconds:.1f}" for seconds in self.walls)
+        return f"{each} s ({self.processor:.0f} s of processor time)"
+
+
+def rows(
+    bench: Bench, topics: Sequence[str], rounds: int, singles: int, repeats: int
+) -> Iterator[str]:
     """Run everything, and yield the table's rows as they are measured."""
     distinct, shared = distinct_questions(topics), shared_questions(topics)
     prompts = bench.prompts(distinct)
     tokens = statistics.mean(bench.engine.count_tokens(prompt) for prompt in prompts)
     yield f"| {len(prompts)} prompts | {tokens:.0f} tokens on average | |"
     bench.timed(lambda: bench.one_by_one(prompts[:1]))  # warm up
-
-    raw = bench.timed(lambda: bench.raw(prompts))
-    yield f"| `LLM.generate`, prompts ready made | {raw:.1f} s | 1.00 |"
-    ours = bench.timed(lambda: bench.ours(distinct))
-    yield f"| our batch path, from the question | {ours:.1f} s | {raw / ours:.2f} of raw |"
-    again = bench.timed(lambda: bench.raw(prompts))
-    yield (
-        f"| `LLM.generate` once more | {again:.1f} s | batch {(raw + again) / 2 / ours:.2f} of "
-        "raw's mean |"
-    )
-    alone = bench.timed(lambda: bench.one_by_one(prompts[:singles])) * len(prompts) / singles
-    yield (
-        f"| one by one ({singles} measured, scaled to {len(prompts)}) | {alone:.1f} s | batch "
-        f"{alone / ours:.2f} times as fast |"
-    )
-
-    for group in (False, True):
-        seconds = bench.timed(lambda group=group: bench.ours(shared, group))  # type: ignore[misc]
-        rate = bench.batch.summary.cache_hit_rate or 0.0
-        yield (
-            f"| 4 questions share contexts, grouping {'on' if group else 'off'} "
-            f"| {seconds:.1f} s | prefix cache hit rate {rate:.1%} |"
-        )
 
     pairs = []
     bench.first_token_raw(prompts[0])
@@ -181,6 +193,31 @@ def rows(bench: Bench, topics: Sequence[str], singles: int, repeats: int) -> Ite
         f"| first token, vLLM's own steps / our stream ({repeats} each, medians) | {own:.1f} / "
         f"{streamed:.1f} ms | {streamed - own:+.1f} ms |"
     )
+
+    raw, ours = Runs(), Runs()
+    for number in range(rounds):  # in turns, and each first as often as second: machines drift
+        turns = [(raw, lambda: bench.raw(prompts)), (ours, lambda: bench.ours(distinct))]
+        for runs, what in turns if number % 2 == 0 else reversed(turns):
+            runs.add(bench, what)
+    yield f"| `LLM.generate`, prompts ready made | {raw} | 1.00 |"
+    yield (
+        f"| our batch path, from the question | {ours} | {raw.wall / ours.wall:.2f} of raw by the "
+        f"clock, {raw.processor / ours.processor:.2f} by processor time |"
+    )
+    alone = Runs(scale=len(prompts) / singles)
+    alone.add(bench, lambda: bench.one_by_one(prompts[:singles]))
+    yield (
+        f"| one by one ({singles} measured, scaled to {len(prompts)}) | {alone} | batch "
+        f"{alone.wall / ours.wall:.2f} times as fast |"
+    )
+
+    for group in (False, True):
+        seconds = bench.timed(lambda group=group: bench.ours(shared, group))  # type: ignore[misc]
+        rate = bench.batch.summary.cache_hit_rate or 0.0
+        yield (
+            f"| 4 questions share contexts, grouping {'on' if group else 'off'} "
+            f"| {seconds:.1f} s | prefix cache hit rate {rate:.1%} |"
+        )
 
 
 def configure(work: Path, model: Path, max_tokens: int, dtype: str) -> Config:
@@ -209,6 +246,7 @@ def main() -> None:
     parser.add_argument("--size", default="0.5b", help="of the random Llama (default: 0.5b)")
     parser.add_argument("--dtype", default="bfloat16", help="of its weights (default: bfloat16)")
     parser.add_argument("--max-tokens", type=int, default=64, help="per answer (default: 64)")
+    parser.add_argument("--rounds", type=int, default=2, help="of raw and batch (default: 2)")
     parser.add_argument("--singles", type=int, default=16, help="asked one by one (default: 16)")
     parser.add_argument("--repeats", type=int, default=30, help="of first tokens (default: 30)")
     parser.add_argument(
@@ -230,9 +268,8 @@ def main() -> None:
             raise SystemExit("the engine is not the one in this process")
         print(f"| {parameters / 1e9:.2f} billion parameters, {asked.dtype} | time | ratio |")
         print("|---|---|---|")
-        for row in rows(
-            Bench(batch, engine, asked.max_tokens), topics, asked.singles, asked.repeats
-        ):
+        bench = Bench(batch, engine, asked.max_tokens)
+        for row in rows(bench, topics, asked.rounds, asked.singles, asked.repeats):
             print(row, flush=True)
         engine.close()
 

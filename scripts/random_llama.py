@@ -14,6 +14,7 @@ from pathlib import Path
 SIZES = {
     # name: hidden size, feed-forward size, layers, heads, key-value heads, words known
     "tiny": (64, 128, 2, 2, 1, 1024),
+    "0.1b": (640, 2560, 12, 10, 5, 32000),
     "0.5b": (1024, 4096, 24, 16, 8, 32000),
 }
 """Shapes after Llama 3's; "0.5b" has 0.44 billion parameters, embeddings included. vLLM's attention
