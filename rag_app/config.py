@@ -6,19 +6,13 @@ business. Importing this module loads no model and connects to nothing.
 
 import hashlib
 import json
-import math
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
-from rag_app.errors import ConfigError
 from rag_app.indexes import INDEX_TYPES, METRICS
-
-CHARACTERS_PER_TOKEN = 4
-"""Rule of thumb for English text (OpenAI's tokenizer help page), for checks made before any
-tokenizer is loaded. Wherever a tokenizer is at hand, tokens are counted."""
 
 SPECIAL_TOKENS = 2
 """``[CLS]`` and ``[SEP]``, which BERT-like embedders add to each text."""
@@ -77,13 +71,18 @@ class EmbeddingSection(Section):
     it (BGE, Instructor), else none."""
     normalize: bool = True
     """Scale vectors to length 1, as BGE's model card asks."""
+    runtime: Literal["torch", "openvino", "onnx"] = "torch"
+    """What runs the model: "openvino" and "onnx" (onnxruntime) run a copy that is compiled once for
+    the processor, and need no torch to start."""
+    compiled_folder: str = Field(default="storage/compiled", min_length=1)
+    """Folder of the compiled copies."""
     device: str = "auto"
-    """"auto", "cpu", "cuda", "cuda:1", "mps"."""
+    """"auto", "cpu", "cuda", "cuda:1", "mps"; compiled models run on the processor only."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """Type of the weights; "auto": bfloat16 where a GPU or the processor's AMX computes in it, else
-    float32."""
+    """Type that the model computes in; "auto": bfloat16 where a GPU or the processor's AMX computes
+    in it, else float32. "onnx" has float32 only."""
     batch_size: int = Field(default=32, ge=1)
-    """Texts per forward pass."""
+    """Texts per forward pass of torch; a compiled model takes 2,048 tokens at a time."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Leave it off unless you have read that code."""
 
@@ -295,87 +294,6 @@ class Config(Section):
     def origin(self, key: str) -> str:
         """Say where the value of a dotted key came from, e.g. "config.toml" or "default"."""
         return self._origins.get(key, "default")
-
-
-def check_combinations(config: Config) -> None:
-    """Refuse values that are right alone and impossible together.
-
-    Raises
-    ------
-    ConfigError
-        Naming the keys, their values, where they came from, and the remedy.
-    """
-    _check_chunking(config)
-    _check_index(config)
-    _check_prompt_room(config)
-
-
-def _said(config: Config, key: str) -> str:
-    section, name = key.split(".")
-    value = getattr(getattr(config, section), name)
-    return f"{key} = {value} ({config.origin(key)})"
-
-
-def _check_chunking(config: Config) -> None:
-    chunking = config.chunking
-    if chunking.overlap >= chunking.size:
-        raise ConfigError(
-            f"{_said(config, 'chunking.overlap')} is not smaller than "
-            f"{_said(config, 'chunking.size')}",
-            f"set chunking.overlap to {chunking.size // 10} (a tenth of the size)",
-        )
-    reads = config.embedding.known_max_length()
-    if reads is None:
-        return
-    most = reads - SPECIAL_TOKENS
-    if chunking.unit == "characters":
-        most *= CHARACTERS_PER_TOKEN
-    if chunking.size > most:
-        raise ConfigError(
-            f"{_said(config, 'chunking.size')} {chunking.unit} is more than the embedder "
-            f"{config.embedding.model} reads: {reads} tokens, {SPECIAL_TOKENS} of them special; "
-            "the rest of each node would never be found",
-            f"set chunking.size to at most {most}, or embedding.model to one that reads more",
-        )
-
-
-def _check_index(config: Config) -> None:
-    chosen = INDEX_TYPES[config.index.type]
-    if config.vector_store.is_lite and not chosen.lite:
-        raise ConfigError(
-            f"{_said(config, 'index.type')} is not built by Milvus Lite "
-            f"({_said(config, 'vector_store.uri')}), which would accept the name and could not "
-            "load the collection again",
-            "set index.type to one of "
-            + ", ".join(name for name, kind in INDEX_TYPES.items() if kind.lite)
-            + ', or vector_store.uri to a Milvus server ("http://host:19530")',
-        )
-    for key, allowed in (("params", chosen.params), ("search_params", chosen.search_params)):
-        for name in getattr(config.index, key):
-            if name not in allowed:
-                raise ConfigError(
-                    f"index.{key} has {name!r} ({config.origin(f'index.{key}')}), which "
-                    f"{config.index.type} does not know",
-                    f"use {', '.join(allowed)}" if allowed else f"leave index.{key} out",
-                )
-
-
-def _check_prompt_room(config: Config) -> None:
-    from rag_app.prompts import PromptTemplate
-
-    template = PromptTemplate.load(config.prompt.template)
-    window = config.llm.known_context_window
-    if config.llm.backend == "extractive" or window is None:
-        return
-    fixed = math.ceil(len(template.render([], "")) / CHARACTERS_PER_TOKEN)
-    if fixed + config.llm.max_tokens >= window:
-        raise ConfigError(
-            f"the prompt (about {fixed} tokens without contexts) and "
-            f"{_said(config, 'llm.max_tokens')} leave no room for contexts in the window of "
-            f"{window} tokens",
-            f"set llm.max_tokens to at most {max(1, (window - fixed) // 2)}, or raise the window "
-            "(llm.context_window or llm.engine.max_model_len)",
-        )
 
 
 def _max_length_in(folder: Path | None) -> int | None:

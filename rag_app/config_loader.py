@@ -17,7 +17,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from rag_app.config import Config, check_combinations
+from rag_app.config import Config
+from rag_app.config_checks import check_combinations
 from rag_app.errors import ConfigError
 
 ENV_PREFIX = "RAG_APP_"
@@ -288,8 +289,7 @@ def _merge(layers: list[_Layer], profile: str, file: Path) -> Config:
                 value = SecretStr(value)
             field = _put(merged, key, value)
             origins[field] = origins[key] = origin
-    base = layers[0].base
-    _put_default_path(merged, base)
+    _put_default_paths(merged, layers[0].base)
     try:
         config = Config.model_validate({**merged, "profile": profile})
     except ValidationError as error:
@@ -325,17 +325,18 @@ def _resolve(key: str, value: Any, base: Path) -> Any:
         return value
     is_path = (
         (key == "vector_store.uri" and "://" not in value)
-        or key == "prompt.template"
+        or key in {"prompt.template", "embedding.compiled_folder"}
         or (key in {"embedding.model", "llm.model"} and value.startswith((".", "~", "/")))
     )
     return str(base / Path(value).expanduser()) if is_path else value
 
 
-def _put_default_path(merged: dict[str, Any], base: Path) -> None:
-    """Let the default database lie beside the configuration file, as a written one would."""
-    if "uri" not in merged.setdefault("vector_store", {}):
-        default = Config.model_fields["vector_store"].default.uri
-        merged["vector_store"]["uri"] = _resolve("vector_store.uri", default, base)
+def _put_default_paths(merged: dict[str, Any], base: Path) -> None:
+    """Let what is stored by default lie beside the configuration file, as a written path would."""
+    for section, name in (("vector_store", "uri"), ("embedding", "compiled_folder")):
+        if name not in merged.setdefault(section, {}):
+            default = getattr(Config.model_fields[section].default, name)
+            merged[section][name] = _resolve(f"{section}.{name}", default, base)
 
 
 def _mask(value: Any) -> str:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 from rag_app.config import Config
 from rag_app.errors import RagAppError
+from rag_app.runtimes import RUNTIMES
 from rag_app.schema import Record
 
 _PACKAGES = (
@@ -47,6 +48,7 @@ def examine(config: Config) -> list[Check]:
         ("python", _python),
         ("packages", _packages),
         ("device", _device),
+        ("runtime", _runtime),
         ("embedder", _embedder),
         ("milvus", _milvus),
         ("collection", _collection),
@@ -87,9 +89,46 @@ def _packages(_: Config) -> Check:
 def _device(config: Config) -> Check:
     from rag_app.embeddings import choose_device, choose_dtype
 
-    device = choose_device(config.embedding.device)
-    dtype = str(choose_dtype(config.embedding.dtype, device)).removeprefix("torch.")
+    section = config.embedding
+    if section.runtime in RUNTIMES:
+        device, dtype = "cpu", RUNTIMES[section.runtime].choose_dtype(section.dtype)
+    else:
+        device = choose_device(section.device)
+        dtype = str(choose_dtype(section.dtype, device)).removeprefix("torch.")
     return Check("device", True, f"embeddings on {device} in {dtype}, {os.cpu_count()} processors")
+
+
+def _runtime(config: Config) -> Check:
+    """Name the fastest runtime: as measured for those that were compiled, else by rule.
+
+    The rule: a GPU beats all, and only torch uses it here; on a processor OpenVINO took .26 to .5
+    of torch's time, onnxruntime .48 to .8 (docs/embeddings.md).
+    """
+    from rag_app.compiled_embeddings import read_about
+    from rag_app.embeddings import choose_device
+
+    section = config.embedding
+    configured = f'embedding.runtime is "{section.runtime}"'
+    if choose_device("auto") != "cpu":
+        return Check("runtime", True, f"{configured}; fastest here: torch, on the GPU")
+    shares = {"torch": 1.0}
+    for name in RUNTIMES:
+        about = read_about(section.model_copy(update={"runtime": name}))
+        if about and about.share_of_torch:
+            shares[name] = about.share_of_torch
+    if len(shares) > 1:
+        fastest = min(shares, key=shares.__getitem__)
+        by = "measured when they were compiled, in shares of torch's processor time: " + ", ".join(
+            f"{name} {share:.2f}" for name, share in sorted(shares.items(), key=lambda s: s[1])
+        )
+    else:
+        fastest = next((n for n, runtime in RUNTIMES.items() if runtime.is_installed), "torch")
+        by = "by rule, nothing is compiled yet"
+    hint = "" if section.runtime == fastest else f'set embedding.runtime = "{fastest}"'
+    if fastest == "torch" and not any(runtime.is_installed for runtime in RUNTIMES.values()):
+        fastest, by = "openvino", "by rule, not installed"
+        hint = "pip install 'rag-app[openvino]', then set embedding.runtime = \"openvino\""
+    return Check("runtime", True, f"{configured}; fastest here: {fastest} ({by})", hint)
 
 
 def _embedder(config: Config) -> Check:

@@ -15,7 +15,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 from llama_index.core import Settings
 
-from rag_app import embeddings
+from rag_app import torch_embeddings
 from rag_app.config import EmbeddingSection
 from rag_app.embeddings import (
     Embedder,
@@ -109,7 +109,7 @@ def test_a_batch_is_many_texts(embedder: Embedder) -> None:
 def test_query_instruction_is_the_models_own_unless_set(
     section: EmbeddingSection, instruction: str
 ) -> None:
-    assert embeddings._query_instruction(section) == instruction
+    assert torch_embeddings._query_instruction(section) == instruction
 
 
 def test_query_instruction_of_a_model_in_a_folder_is_known_by_the_folders_name(
@@ -241,7 +241,7 @@ def test_the_hub_is_asked_once(
             raise answer
 
     monkeypatch.setattr(HfApi, "model_info", model_info)
-    assert embeddings._is_out_of_reach("BAAI/bge-large-en-v1.5") is is_out_of_reach
+    assert torch_embeddings._is_out_of_reach("BAAI/bge-large-en-v1.5") is is_out_of_reach
     assert asked == ["BAAI/bge-large-en-v1.5"]
 
 

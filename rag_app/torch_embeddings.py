@@ -1,0 +1,182 @@
+"""The embedding model run by torch: LlamaIndex's `HuggingFaceEmbedding`, sorted and counted."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from llama_index.embeddings.huggingface import HuggingFaceEmbedding
+from llama_index.embeddings.huggingface.utils import (
+    DEFAULT_QUERY_BGE_INSTRUCTION_EN,
+    get_query_instruct_for_model_name,
+)
+from pydantic import PrivateAttr
+from tokenizers import Tokenizer
+
+from rag_app.config import EmbeddingSection
+from rag_app.embeddings import (
+    TEXTS_PER_CALL,
+    Embedder,
+    choose_device,
+    choose_dtype,
+    first_line,
+    locate_source,
+)
+from rag_app.errors import ConfigError, ModelUnavailableError
+
+BGE_INSTRUCTION = "Represent this sentence for searching relevant passages: "
+"""What the English BGE models were trained to see before a question (their model cards)."""
+
+HUB_TIMEOUT = 10.0
+"""Seconds to wait for the model hub to answer at all."""
+
+
+class TorchEmbedder(HuggingFaceEmbedding, Embedder):
+    """`HuggingFaceEmbedding` that sorts thousands of texts by length and does not retry.
+
+    LlamaIndex's own encodes `embed_batch_size` texts a call and uses the same number as the batch
+    of a forward pass; here the call is large and the forward pass is `batch_size`.
+    """
+
+    _batch_size: int = PrivateAttr()
+    _counter: Tokenizer = PrivateAttr()
+
+    def __init__(self, batch_size: int, **kwargs: Any) -> None:
+        super().__init__(embed_batch_size=TEXTS_PER_CALL, **kwargs)
+        self._batch_size = batch_size
+        # A copy: the model's own is set to cut and pad while it encodes, perhaps in another thread.
+        self._counter = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
+        self._counter.no_truncation()
+        self._counter.no_padding()
+        # LlamaIndex takes an empty instruction for none given, and looks one up.
+        self._model.prompts["query"] = kwargs.get("query_instruction") or ""
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return LlamaIndex's name for this type."""
+        return "TorchEmbedder"
+
+    @property
+    def dimension(self) -> int:
+        """Length of each vector."""
+        dimension = self._model.get_embedding_dimension()
+        if dimension is None:
+            raise ModelUnavailableError(f"{self.model_name} does not say its dimension")
+        return int(dimension)
+
+    @property
+    def device(self) -> str:
+        """Device that the model runs on, e.g. "cpu" or "cuda:0"."""
+        return str(self._model.device)
+
+    @property
+    def dtype(self) -> str:
+        """Type of the weights, e.g. "bfloat16"."""
+        return str(next(self._model.parameters()).dtype).removeprefix("torch.")
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return a text's token ids as the model sees them, uncut and without special tokens."""
+        tokens: list[int] = self._counter.encode(text, add_special_tokens=False).ids
+        return tokens
+
+    def embed_queries(self, questions: Sequence[str]) -> list[list[float]]:
+        """Return the vectors of many questions, embedded together."""
+        return self._embed(list(questions), prompt_name="query")
+
+    def _embed(
+        self, inputs: list[str | BytesIO], prompt_name: str | None = None
+    ) -> list[list[float]]:
+        vectors = self._model.encode(
+            inputs,
+            batch_size=self._batch_size,
+            prompt_name=prompt_name,
+            normalize_embeddings=self.normalize,
+            show_progress_bar=False,
+        )
+        rows: list[list[float]] = vectors.tolist()
+        return rows
+
+
+def load_with_torch(section: EmbeddingSection) -> TorchEmbedder:
+    """Load the model with sentence-transformers.
+
+    Raises
+    ------
+    ModelUnavailableError
+        If the model is not here and cannot be fetched.
+    ConfigError
+        If ``embedding.max_length`` is more than the model reads, or the device is not there.
+    """
+    source = locate_source(section)
+    device = choose_device(section.device)
+    try:
+        with _no_loading_bar():
+            embedder = TorchEmbedder(
+                batch_size=section.batch_size,
+                model_name=source,
+                max_length=section.max_length,
+                normalize=section.normalize,
+                query_instruction=_query_instruction(section),
+                trust_remote_code=section.trust_remote_code,
+                device=device,
+                model_kwargs={"dtype": choose_dtype(section.dtype, device)},
+                local_files_only=_is_out_of_reach(source),
+            )
+    except Exception as error:  # damaged files end in whatever the library that reads them raises
+        raise ModelUnavailableError(
+            f"the embedding model {section.model!r} cannot be loaded: {first_line(error)}",
+            "check embedding.model and the network; a model that was copied here goes by its "
+            'folder; "--profile offline" needs no download',
+        ) from error
+    _check_length(section, embedder)
+    return embedder
+
+
+def _query_instruction(section: EmbeddingSection) -> str:
+    """Return what goes before a question: a BGE model in a folder is known by the folder's name."""
+    if section.query_instruction is not None:
+        return section.query_instruction
+    name = section.model if section.folder is None else f"BAAI/{section.folder.name}"
+    known = get_query_instruct_for_model_name(name)
+    # LlamaIndex says "this question" where BGE's model card, and so its training, say "sentence".
+    return BGE_INSTRUCTION if known == DEFAULT_QUERY_BGE_INSTRUCTION_EN else known
+
+
+@contextmanager
+def _no_loading_bar() -> Iterator[None]:
+    """Hide the bar over a model's tensors; the one over a download stays."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _is_out_of_reach(source: str) -> bool:
+    """Ask once whether the hub answers: the loaders would try five times for each file, 70 s."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if Path(source).is_dir():
+        return True
+    try:
+        HfApi().model_info(source, timeout=HUB_TIMEOUT)
+    except HfHubHTTPError:  # it answers; what it says of this model is the loader's to tell
+        return False
+    except Exception:  # no network, no name, no certificate, HF_HUB_OFFLINE: many libraries' errors
+        return True
+    return False
+
+
+def _check_length(section: EmbeddingSection, embedder: TorchEmbedder) -> None:
+    reads = getattr(embedder._model[0].config, "max_position_embeddings", None)
+    if section.max_length and isinstance(reads, int) and section.max_length > reads:
+        raise ConfigError(
+            f"embedding.max_length is {section.max_length}, and {section.model} reads {reads}",
+            f"set embedding.max_length to at most {reads}, or leave it out",
+        )
