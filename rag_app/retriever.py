@@ -11,8 +11,8 @@ from rag_app.embeddings import Embedder
 
 def make_index(store: CollectionStore, embedder: Embedder) -> VectorStoreIndex:
     """Return LlamaIndex's index over a collection, for apps that build on it."""
-    # For what an app inserts. The default reads the global Settings, and loads OpenAI's tokenizer for
-    # it (tiktoken: 0.2 to 0.9 s).
+    # For what an app inserts. The default reads the global Settings, and loads OpenAI's tokenizer
+    # for them (0.2 to 0.9 s).
     splitter = SentenceSplitter(
         chunk_size=embedder.content_tokens,
         chunk_overlap=embedder.content_tokens // 10,
