@@ -20,7 +20,12 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from rag_app.compiled_embeddings import COMPILED_VERSION, AboutCompiled, CompiledEmbedder
+from rag_app.compiled_embeddings import (
+    COMPILED_VERSION,
+    TOKENIZER,
+    AboutCompiled,
+    CompiledEmbedder,
+)
 from rag_app.config import EmbeddingSection
 from rag_app.embeddings import first_line
 from rag_app.errors import ModelUnavailableError
@@ -114,7 +119,7 @@ def compile_model(section: EmbeddingSection, runtime: Runtime, folder: Path) -> 
     try:
         about = _about(section, runtime, original, pooling)
         _export(original._model, pooling, runtime, making)
-        original._counter.save(str(making / "tokenizer.json"))
+        original._counter.save(str(making / TOKENIZER))
         about.write(making)
         compiled = CompiledEmbedder(making, section)
         about = _check(about, original, compiled)

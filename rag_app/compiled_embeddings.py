@@ -36,6 +36,7 @@ TEXTS_TO_TOKENIZE = 256
 """Texts tokenized at a time: a tokenizer says much of each, and only the ids are kept."""
 
 ABOUT = "compiled.json"
+TOKENIZER = "tokenizer.json"
 
 _LOG = logging.getLogger("rag_app")
 
@@ -112,14 +113,15 @@ class CompiledEmbedder(Embedder):
     _about: AboutCompiled = PrivateAttr()
     _infer: Infer = PrivateAttr()
     _tokenizer: Tokenizer = PrivateAttr()
-    _counter: Tokenizer = PrivateAttr()
+    _counter: Tokenizer | None = PrivateAttr(default=None)
+    _tokenizer_file: Path = PrivateAttr()
     _instruction: str = PrivateAttr()
     _normalize: bool = PrivateAttr()
 
     def __init__(self, folder: Path, section: EmbeddingSection) -> None:
         try:
             about = AboutCompiled.read(folder)
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
             infer = RUNTIMES[about.runtime].open(folder, about.dtype)
         except Exception as error:  # damaged files: many libraries' errors
             raise ModelUnavailableError(
@@ -133,9 +135,9 @@ class CompiledEmbedder(Embedder):
         )
         self._about = about
         self._infer = infer
-        self._counter = tokenizer
-        self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        self._tokenizer = tokenizer
         self._tokenizer.enable_truncation(about.max_length)
+        self._tokenizer_file = folder / TOKENIZER
         asked = section.query_instruction
         self._instruction = about.query_instruction if asked is None else asked
         self._normalize = section.normalize
@@ -167,8 +169,14 @@ class CompiledEmbedder(Embedder):
 
     def tokenize(self, text: str) -> list[int]:
         """Return a text's token ids as the model sees them, uncut and without special tokens."""
+        if self._counter is None:  # one that does not cut; a question needs none
+            self._counter = Tokenizer.from_file(str(self._tokenizer_file))
         tokens: list[int] = self._counter.encode(text, add_special_tokens=False).ids
         return tokens
+
+    def embed_queries(self, questions: Sequence[str]) -> list[list[float]]:
+        """Return the vectors of many questions, embedded together."""
+        return self._embed([self._instruction + question for question in questions])
 
     def _embed(self, texts: Sequence[str]) -> list[list[float]]:
         ids = self._token_ids(texts)
@@ -200,12 +208,8 @@ class CompiledEmbedder(Embedder):
             mask[row, : len(of_text)] = 1
         return padded, mask
 
-    def embed_queries(self, questions: Sequence[str]) -> list[list[float]]:
-        """Return the vectors of many questions, embedded together."""
-        return self._embed([self._instruction + question for question in questions])
-
     def _get_query_embedding(self, query: str) -> list[float]:
-        return self._embed([self._instruction + query])[0]
+        return self.embed_queries([query])[0]
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._embed([text])[0]

@@ -79,8 +79,9 @@ def build_embedder(section: EmbeddingSection) -> Embedder:
 def describe(embedder: Embedder, section: EmbeddingSection) -> str:
     """Say what was chosen: model, device, type of the weights, what it reads."""
     return (
-        f"embedding with {section.model} by {section.runtime} on {embedder.device} "
-        f"in {embedder.dtype}, {embedder.dimension} dimensions, {embedder.max_length} tokens"
+        f"embedding with {section.model} by {section.runtime} on {embedder.device} in "
+        f"{embedder.dtype}, "
+        f"{embedder.dimension} dimensions, {embedder.max_length} tokens"
     )
 
 

@@ -2,13 +2,12 @@
 
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.query_engine import RetrieverQueryEngine
 
 from rag_app.batch import Batch
 from rag_app.chat import ChatEngine
 from rag_app.config import Config
-from rag_app.embeddings import build_embedder
+from rag_app.embeddings import Embedder, build_embedder
 from rag_app.llms import build_llm
 from rag_app.llms.extractive import Extractor
 from rag_app.prompts import PromptTemplate
@@ -94,7 +93,7 @@ def build_batch(config: Config) -> Batch:
     )
 
 
-def _make_synthesizer(config: Config, embedder: BaseEmbedding, streaming: bool) -> RagSynthesizer:
+def _make_synthesizer(config: Config, embedder: Embedder, streaming: bool) -> RagSynthesizer:
     if config.llm.backend == "extractive":
         extractor = Extractor(config.llm.extractive, embedder)
         return ExtractiveSynthesizer(extractor, streaming=streaming)
