@@ -456,6 +456,7 @@ def test_doctor_says_ok_for_what_runs(run: Run, ingested: Config) -> None:
         "python",
         "packages",
         "device",
+        "runtime",
         "embedder",
         "milvus",
         "collection",

@@ -97,7 +97,7 @@ def save_model(folder: Path, pooling: str, *, normalize: bool = False, dense: bo
         initializer_range=0.5,  # so that different texts get different vectors
     )
     plain = folder.with_name(f"{folder.name}-transformer")
-    BertModel(config).save_pretrained(plain)
+    BertModel(config).save_pretrained(plain)  # type: ignore[no-untyped-call]
     source = EmbeddingSection().folder
     assert source is not None
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):

@@ -5,7 +5,12 @@ import click
 from rag_app.cli.common import RagAppGroup, common_options, load, say
 
 
-@click.group("llm", cls=RagAppGroup)
+@click.group(
+    "llm",
+    cls=RagAppGroup,
+    epilog="\b\nExamples:\n  rag-app --profile gpu llm serve --dry-run",
+)
+@common_options
 def llm_group() -> None:
     """Serve the configured language model."""
 
