@@ -32,13 +32,29 @@ start)
     mkdir -p "$folder"
     folder=$(cd "$folder" && pwd)
     "$milvus_venv/bin/python" - "$folder" "$port" <<'PYTHON'
+import socket
 import sys
 from pathlib import Path
 
-from milvus import MilvusServer
+from milvus import MilvusServer, MilvusServerConfig
+
+
+class Config(MilvusServerConfig):
+    """Takes a port whose last server was killed: connections of that one linger for a minute."""
+
+    def try_bind_port(self, port):
+        taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", port))
+        except OSError:
+            taken.close()
+            return None
+        return taken
+
 
 folder, port = Path(sys.argv[1]), int(sys.argv[2])
-server = MilvusServer(proxy_port=port)
+server = MilvusServer(Config(), proxy_port=port)
 server.set_base_dir(str(folder))
 server.start()
 (folder / "server.pid").write_text(str(server.server_proc.pid))

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -43,7 +44,10 @@ class MilvusServer:
 def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         pytest.skip("the milvus wheel holds a server for x86-64 Linux only")
-    server = MilvusServer(tmp_path_factory.mktemp("milvus"), port=29530)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = MilvusServer(tmp_path_factory.mktemp("milvus"), port)
     server.start()
     yield server
     server.stop()
