@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rag_app.cli.common import common_options, load, print_json, say, wants_json
+from rag_app.cli.common import common_options, load, print_json, quick_start, say, wants_json
 from rag_app.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 def query_command(question: str, explain: bool) -> None:
     """Answer QUESTION from the documents, with sources; "-" reads it from standard input."""
     question = _read(question)
-    config = load()
-    from rag_app.llms.extractive import NOTHING_RELEVANT
-    from rag_app.query_engine import build_query_engine  # LlamaIndex, torch, Milvus: 8 s
-
     streams = not wants_json() and sys.stdout.isatty()
-    response = build_query_engine(config, streaming=streams).query(question)
+    with quick_start():
+        config = load()
+        from rag_app.llms.extractive import NOTHING_RELEVANT
+        from rag_app.query_engine import build_query_engine  # LlamaIndex, torch, Milvus: 8 s
+
+        engine = build_query_engine(config, streaming=streams)
+    response = engine.query(question)
     about: dict[str, Any] = response.metadata or {}
     if wants_json():
         print_json(
@@ -66,12 +68,14 @@ def query_command(question: str, explain: bool) -> None:
 def retrieve_command(question: str) -> None:
     """Print the contexts nearest to QUESTION, best first, without asking an LLM."""
     question = _read(question)
-    config = load()
-    from llama_index.core.schema import MetadataMode
+    with quick_start():
+        config = load()
+        from llama_index.core.schema import MetadataMode
 
-    from rag_app.query_engine import build_retriever
+        from rag_app.query_engine import build_retriever
 
-    nodes = build_retriever(config).retrieve(question)
+        retriever = build_retriever(config)
+    nodes = retriever.retrieve(question)
     if wants_json():
         fields = ("path", "file_name", "title", "type", "page")
         print_json(
