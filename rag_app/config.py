@@ -81,8 +81,9 @@ class EmbeddingSection(Section):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Type that the model computes in; "auto": bfloat16 where a GPU or the processor's AMX computes
     in it, else float32. "onnx" has float32 only."""
-    batch_size: int = Field(default=32, ge=1)
-    """Texts per forward pass of torch; a compiled model takes 2,048 tokens at a time."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Texts per forward pass of torch; unset: 256 on a GPU, halved when they do not fit its memory,
+    else 32. A compiled model takes 2,048 tokens at a time."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Leave it off unless you have read that code."""
 

@@ -1,11 +1,13 @@
 """The embedding model run by torch: LlamaIndex's `HuggingFaceEmbedding`, sorted and counted."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import torch
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 from llama_index.embeddings.huggingface.utils import (
     DEFAULT_QUERY_BGE_INSTRUCTION_EN,
@@ -28,8 +30,14 @@ from rag_app.errors import ConfigError, ModelUnavailableError
 BGE_INSTRUCTION = "Represent this sentence for searching relevant passages: "
 """What the English BGE models were trained to see before a question (their model cards)."""
 
+ON_GPU, ELSEWHERE = 256, 32
+"""Texts per forward pass where none are configured; a GPU is given work enough to be busy, and less
+when it does not fit (`TorchEmbedder._embed`)."""
+
 HUB_TIMEOUT = 10.0
 """Seconds to wait for the model hub to answer at all."""
+
+_LOG = logging.getLogger("rag_app")
 
 
 class TorchEmbedder(HuggingFaceEmbedding, Embedder):
@@ -42,9 +50,9 @@ class TorchEmbedder(HuggingFaceEmbedding, Embedder):
     _batch_size: int = PrivateAttr()
     _counter: Tokenizer = PrivateAttr()
 
-    def __init__(self, batch_size: int, **kwargs: Any) -> None:
+    def __init__(self, batch_size: int | None, **kwargs: Any) -> None:
         super().__init__(embed_batch_size=TEXTS_PER_CALL, **kwargs)
-        self._batch_size = batch_size
+        self._batch_size = batch_size or (ON_GPU if self.device.startswith("cuda") else ELSEWHERE)
         # A copy: the model's own is set to cut and pad while it encodes, perhaps in another thread.
         self._counter = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
         self._counter.no_truncation()
@@ -87,15 +95,24 @@ class TorchEmbedder(HuggingFaceEmbedding, Embedder):
     def _embed(
         self, inputs: list[str | BytesIO], prompt_name: str | None = None
     ) -> list[list[float]]:
-        vectors = self._model.encode(
-            inputs,
-            batch_size=self._batch_size,
-            prompt_name=prompt_name,
-            normalize_embeddings=self.normalize,
-            show_progress_bar=False,
-        )
-        rows: list[list[float]] = vectors.tolist()
-        return rows
+        while True:
+            try:
+                vectors = self._model.encode(
+                    inputs,
+                    batch_size=self._batch_size,
+                    prompt_name=prompt_name,
+                    normalize_embeddings=self.normalize,
+                    show_progress_bar=False,
+                )
+            except torch.OutOfMemoryError:
+                if self._batch_size == 1:
+                    raise
+                self._batch_size //= 2
+                torch.cuda.empty_cache()
+                _LOG.info("the GPU's memory is full; %d texts at a time", self._batch_size)
+            else:
+                rows: list[list[float]] = vectors.tolist()
+                return rows
 
 
 def load_with_torch(section: EmbeddingSection) -> TorchEmbedder:

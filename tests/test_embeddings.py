@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from rag_app.embeddings import (
     locate_model,
 )
 from rag_app.errors import ConfigError, ModelUnavailableError
+from rag_app.torch_embeddings import TorchEmbedder
 
 BGE_INSTRUCTION = "Represent this sentence for searching relevant passages: "
 
@@ -53,6 +55,25 @@ def test_vectors_have_length_one(embedder: Embedder) -> None:
     for vector in embedder.get_text_embedding_batch(["HNSW", "A longer text about graphs. " * 40]):
         assert len(vector) == embedder.dimension == 384
         assert length(vector) == pytest.approx(1, abs=1e-2)
+
+
+def test_batches_are_halved_until_they_fit_the_memory(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = build_embedder(EmbeddingSection(batch_size=20))
+    assert isinstance(embedder, TorchEmbedder)
+    encode: Any = embedder._model.encode
+    tried = []
+
+    def with_little_memory(texts: list[str], batch_size: int, **kwargs: Any) -> Any:
+        tried.append(batch_size)
+        if batch_size > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(texts, batch_size=batch_size, **kwargs)
+
+    monkeypatch.setattr(embedder._model, "encode", with_little_memory)
+    assert len(embedder.get_text_embedding_batch(["one", "two"])) == 2
+    assert tried == [20, 10, 5]
 
 
 def test_vectors_are_left_as_they_are_if_asked(here: Path, model_folder: Path) -> None:
