@@ -68,7 +68,7 @@ def start(marker: Path, *arguments: str, window: int = 16) -> subprocess.Popen[s
 
 
 def wait_for(marker: Path, process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not marker.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
