@@ -1,6 +1,6 @@
 """Measure ingestion against LlamaIndex's quick start, the walk-through's way, and the bare encoder.
 
-    python scripts/bench_ingest.py FOLDER [--files 8] [--repeats 3] [--runtimes torch,openvino,onnx]
+    python scripts/bench_ingest.py bench [FOLDER] [--files 8] [--repeats 3] [--runtimes torch,onnx]
 
 Every contender runs in a process of its own, all of them in turn, `--repeats` times; the figures
 are medians over whole processes: imports and the loading of the model are in them. Prints Markdown.
