@@ -77,7 +77,8 @@ class EmbeddingSection(Section):
     compiled_folder: str = Field(default="storage/compiled", min_length=1)
     """Folder of the compiled copies."""
     device: str = "auto"
-    """"auto", "cpu", "cuda", "cuda:1", "mps"; compiled models run on the processor only."""
+    """"auto", "cpu", "cuda", "cuda:1", "mps", or several, "cuda:0,cuda:1", which share the texts of
+    an ingest; compiled models run on the processor only."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Type that the model computes in; "auto": bfloat16 where a GPU or the processor's AMX computes
     in it, else float32. "onnx" has float32 only."""
@@ -86,6 +87,11 @@ class EmbeddingSection(Section):
     else 32. A compiled model takes 2,048 tokens at a time."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Leave it off unless you have read that code."""
+
+    @property
+    def devices(self) -> list[str]:
+        """The devices by name; the first one embeds questions."""
+        return [name.strip() for name in self.device.split(",")]
 
     @property
     def folder(self) -> Path | None:

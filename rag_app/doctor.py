@@ -93,8 +93,9 @@ def _device(config: Config) -> Check:
     if section.runtime in RUNTIMES:
         device, dtype = "cpu", RUNTIMES[section.runtime].choose_dtype(section.dtype)
     else:
-        device = choose_device(section.device)
-        dtype = str(choose_dtype(section.dtype, device)).removeprefix("torch.")
+        devices = [choose_device(name) for name in section.devices]
+        device = ", ".join(devices)
+        dtype = str(choose_dtype(section.dtype, devices[0])).removeprefix("torch.")
     return Check("device", True, f"embeddings on {device} in {dtype}, {os.cpu_count()} processors")
 
 

@@ -35,7 +35,7 @@ class Embedder(BaseEmbedding):
     @property
     @abstractmethod
     def device(self) -> str:
-        """Device that the model runs on, e.g. "cpu" or "cuda:0"."""
+        """Device that the model runs on, e.g. "cpu", or devices: "cuda:0, cuda:1"."""
 
     @property
     @abstractmethod

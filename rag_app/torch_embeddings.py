@@ -2,9 +2,12 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch
@@ -14,6 +17,7 @@ from llama_index.embeddings.huggingface.utils import (
     get_query_instruct_for_model_name,
 )
 from pydantic import PrivateAttr
+from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from rag_app.config import EmbeddingSection
@@ -44,21 +48,23 @@ class TorchEmbedder(HuggingFaceEmbedding, Embedder):
     """`HuggingFaceEmbedding` that sorts thousands of texts by length and does not retry.
 
     LlamaIndex's own encodes `embed_batch_size` texts a call and uses the same number as the batch
-    of a forward pass; here the call is large and the forward pass is `batch_size`.
+    of a forward pass; here the call is large and the forward pass is `batch_size`. Further devices
+    have a copy of the model each, and take their batches from the same pile.
     """
 
-    _batch_size: int = PrivateAttr()
+    _replicas: "list[_Replica]" = PrivateAttr()
     _counter: Tokenizer = PrivateAttr()
 
-    def __init__(self, batch_size: int | None, **kwargs: Any) -> None:
+    def __init__(self, batch_size: int | None, more_devices: Sequence[str], **kwargs: Any) -> None:
         super().__init__(embed_batch_size=TEXTS_PER_CALL, **kwargs)
-        self._batch_size = batch_size or (ON_GPU if self.device.startswith("cuda") else ELSEWHERE)
         # A copy: the model's own is set to cut and pad while it encodes, perhaps in another thread.
         self._counter = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
         self._counter.no_truncation()
         self._counter.no_padding()
         # LlamaIndex takes an empty instruction for none given, and looks one up.
         self._model.prompts["query"] = kwargs.get("query_instruction") or ""
+        copies = [deepcopy(self._model).to(device) for device in more_devices]
+        self._replicas = [_Replica(model, batch_size) for model in (self._model, *copies)]
 
     @classmethod
     def class_name(cls) -> str:
@@ -76,7 +82,7 @@ class TorchEmbedder(HuggingFaceEmbedding, Embedder):
     @property
     def device(self) -> str:
         """Device that the model runs on, e.g. "cpu" or "cuda:0"."""
-        return str(self._model.device)
+        return ", ".join(str(replica.device) for replica in self._replicas)
 
     @property
     def dtype(self) -> str:
@@ -95,21 +101,59 @@ class TorchEmbedder(HuggingFaceEmbedding, Embedder):
     def _embed(
         self, inputs: list[str | BytesIO], prompt_name: str | None = None
     ) -> list[list[float]]:
+        first, *others = self._replicas
+        if not others or len(inputs) <= first.batch_size:
+            return first.encode(inputs, prompt_name, normalize=self.normalize)
+        # Longest first, so that no device is left with a long batch while the others are done.
+        order = sorted(range(len(inputs)), key=lambda at: -len(str(inputs[at])))
+        pile: SimpleQueue[list[int]] = SimpleQueue()
+        for start in range(0, len(order), first.batch_size):
+            pile.put(order[start : start + first.batch_size])
+        rows: list[list[float]] = [[] for _ in inputs]
+
+        def work(replica: _Replica) -> None:
+            while True:
+                try:
+                    batch = pile.get_nowait()
+                except Empty:
+                    return
+                texts = [inputs[at] for at in batch]
+                encoded = replica.encode(texts, prompt_name, normalize=self.normalize)
+                for at, row in zip(batch, encoded, strict=True):
+                    rows[at] = row
+
+        with ThreadPoolExecutor(len(self._replicas)) as threads:
+            list(threads.map(work, self._replicas))
+        return rows
+
+
+class _Replica:
+    """The model on one device, with as many texts a forward pass as fit its memory."""
+
+    def __init__(self, model: SentenceTransformer, batch_size: int | None) -> None:
+        self._model = model
+        self.device = torch.device(model.device)
+        self.batch_size = batch_size or (ON_GPU if self.device.type == "cuda" else ELSEWHERE)
+
+    def encode(
+        self, texts: list[str | BytesIO], prompt_name: str | None, *, normalize: bool
+    ) -> list[list[float]]:
+        """Return the texts' vectors; halve the batch from then on if it does not fit the memory."""
         while True:
             try:
                 vectors = self._model.encode(
-                    inputs,
-                    batch_size=self._batch_size,
+                    texts,
+                    batch_size=self.batch_size,
                     prompt_name=prompt_name,
-                    normalize_embeddings=self.normalize,
+                    normalize_embeddings=normalize,
                     show_progress_bar=False,
                 )
             except torch.OutOfMemoryError:
-                if self._batch_size == 1:
+                if self.batch_size == 1:
                     raise
-                self._batch_size //= 2
+                self.batch_size //= 2
                 torch.cuda.empty_cache()
-                _LOG.info("the GPU's memory is full; %d texts at a time", self._batch_size)
+                _LOG.info("%s has no more memory; %d texts at a time", self.device, self.batch_size)
             else:
                 rows: list[list[float]] = vectors.tolist()
                 return rows
@@ -126,11 +170,12 @@ def load_with_torch(section: EmbeddingSection) -> TorchEmbedder:
         If ``embedding.max_length`` is more than the model reads, or the device is not there.
     """
     source = locate_source(section)
-    device = choose_device(section.device)
+    device, *more_devices = [choose_device(name) for name in section.devices]
     try:
         with _no_loading_bar():
             embedder = TorchEmbedder(
                 batch_size=section.batch_size,
+                more_devices=more_devices,
                 model_name=source,
                 max_length=section.max_length,
                 normalize=section.normalize,

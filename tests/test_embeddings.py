@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -74,6 +75,41 @@ def test_batches_are_halved_until_they_fit_the_memory(
     monkeypatch.setattr(embedder._model, "encode", with_little_memory)
     assert len(embedder.get_text_embedding_batch(["one", "two"])) == 2
     assert tried == [20, 10, 5]
+
+
+def test_several_devices_share_the_texts(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = build_embedder(EmbeddingSection(device="cpu,cpu", batch_size=3))
+    assert isinstance(both, TorchEmbedder)
+    assert both.device == "cpu, cpu"
+    meeting = Barrier(2)  # each has to take the first batch while the other one does
+    shares: list[int] = []
+    for replica in both._replicas:
+
+        def encode(texts: list[Any], *rest: Any, _own: Any = replica.encode, **kwargs: Any) -> Any:
+            if len(shares) < 2:
+                shares.append(len(texts))
+                meeting.wait(timeout=60)
+            return _own(texts, *rest, **kwargs)
+
+        monkeypatch.setattr(replica, "encode", encode)
+    texts = [f"Text {n} " + "with more words " * ((n * 7) % 13) for n in range(20)]
+    for text, vector in zip(texts, both.get_text_embedding_batch(texts), strict=True):
+        assert dot(vector, embedder.get_text_embedding(text)) == pytest.approx(1, abs=2e-2)
+    assert shares == [3, 3]
+
+
+def test_a_failure_on_one_device_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = build_embedder(EmbeddingSection(device="cpu,cpu", batch_size=1))
+    assert isinstance(both, TorchEmbedder)
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("device lost")
+
+    monkeypatch.setattr(both._replicas[1], "encode", broken)
+    with pytest.raises(RuntimeError, match="device lost"):
+        both.get_text_embedding_batch([f"text {n}" for n in range(400)])
 
 
 def test_vectors_are_left_as_they_are_if_asked(here: Path, model_folder: Path) -> None:
