@@ -1,7 +1,6 @@
 """The rows of an open collection: write, search, list and delete, as a LlamaIndex vector store."""
 
 import asyncio
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +21,7 @@ from pymilvus.exceptions import MilvusException
 
 from rag_app.config import Config
 from rag_app.errors import InputError, VectorStoreError
-
-INDEX = "rag_app.index"
-"""The collection property that says which index was built, as JSON."""
+from rag_app.indexes import Index, search_params
 
 VECTOR_FIELD = "embedding"
 
@@ -86,15 +83,16 @@ class CollectionStore(MilvusVectorStore):
 
     _timeout: float = PrivateAttr()
     _uri: str = PrivateAttr()
+    _index: Index = PrivateAttr()
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, index: Index) -> None:
         section = config.vector_store
         super().__init__(
             uri=section.uri,
             token=section.token.get_secret_value(),
             collection_name=section.collection,
             consistency_level=section.consistency,
-            similarity_metric=config.index.metric,
+            similarity_metric=index.metric,  # which may differ from the configured one
             search_config=dict(config.index.search_params),
             index_management=IndexManagement.NO_VALIDATION,
             batch_size=BATCH_SIZE,
@@ -104,6 +102,7 @@ class CollectionStore(MilvusVectorStore):
         )
         self._timeout = section.timeout
         self._uri = section.uri
+        self._index = index
 
     @classmethod
     def class_name(cls) -> str:
@@ -161,7 +160,9 @@ class CollectionStore(MilvusVectorStore):
                 data=list(vectors[start : start + BATCH_SIZE]),
                 limit=similarity_top_k,
                 anns_field=VECTOR_FIELD,
-                search_params={"params": self.search_config},
+                search_params={
+                    "params": search_params(self._index, self.search_config, similarity_top_k)
+                },
                 output_fields=[self.text_key, "_node_content", "_node_type"],
             )
             for of_one in hits:
@@ -218,6 +219,11 @@ class CollectionStore(MilvusVectorStore):
         for row in self._rows('doc_id != ""', ["doc_id", "id", "text"]):
             yield row["doc_id"], row["id"], row["text"]
 
+    def vectors(self) -> Iterator[list[float]]:
+        """Yield the vector of every row."""
+        for row in self._rows('doc_id != ""', [VECTOR_FIELD]):
+            yield row[VECTOR_FIELD]
+
     def count(self) -> int:
         """Count the collection's rows."""
         rows = self._call(
@@ -230,11 +236,14 @@ class CollectionStore(MilvusVectorStore):
         self._call("flush")
 
     @property
-    def built_index(self) -> dict[str, Any]:
-        """The index that was built last, as `configured_index` tells what is to be built."""
-        described = self._call("describe_collection")
-        built: dict[str, Any] = json.loads(described.get("properties", {}).get(INDEX, "{}"))
-        return built
+    def built_index(self) -> Index:
+        """The index over the vectors, as it was when the collection was opened."""
+        return self._index
+
+    def use_index(self, index: Index) -> None:
+        """Take notice of another index that was built over the vectors."""
+        self._index = index
+        self.similarity_metric = index.metric
 
     def _rows(self, expression: str, fields: Sequence[str]) -> Iterable[Mapping[str, Any]]:
         iterator = self._call(
@@ -294,6 +303,6 @@ def as_store_error(error: MilvusException, uri: str) -> VectorStoreError:
     if "auth" in message.lower():
         return VectorStoreError(
             f"the Milvus server at {uri} refuses the token: {message}",
-            "set RAG_APPVECTOR_FIELD_STORE__TOKEN=user:password",
+            "set RAG_APP_VECTOR_STORE__TOKEN=user:password",
         )
     return VectorStoreError(f"Milvus ({uri}) failed: {message}", "see rag-app doctor")

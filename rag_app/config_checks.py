@@ -4,7 +4,7 @@ import math
 
 from rag_app.config import SPECIAL_TOKENS, Config
 from rag_app.errors import ConfigError
-from rag_app.indexes import INDEX_TYPES
+from rag_app.indexes import Fault, faults
 
 CHARACTERS_PER_TOKEN = 4
 """Rule of thumb for English text (OpenAI's tokenizer help page), for checks made before any
@@ -73,24 +73,25 @@ def _check_chunking(config: Config) -> None:
 
 
 def _check_index(config: Config) -> None:
-    chosen = INDEX_TYPES[config.index.type]
-    if config.vector_store.is_lite and not chosen.lite:
-        raise ConfigError(
-            f"{_said(config, 'index.type')} is not built by Milvus Lite "
-            f"({_said(config, 'vector_store.uri')}), which would accept the name and could not "
-            "load the collection again",
-            "set index.type to one of "
-            + ", ".join(name for name, kind in INDEX_TYPES.items() if kind.lite)
-            + ', or vector_store.uri to a Milvus server ("http://host:19530")',
-        )
-    for key, allowed in (("params", chosen.params), ("search_params", chosen.search_params)):
-        for name in getattr(config.index, key):
-            if name not in allowed:
-                raise ConfigError(
-                    f"index.{key} has {name!r} ({config.origin(f'index.{key}')}), which "
-                    f"{config.index.type} does not know",
-                    f"use {', '.join(allowed)}" if allowed else f"leave index.{key} out",
-                )
+    index = config.index
+    found = faults(
+        index.type,
+        index.metric,
+        index.params,
+        index.search_params,
+        top_k=config.retrieval.similarity_top_k,
+        lite=config.vector_store.is_lite,
+    )
+    for fault in found:
+        raise index_error(config, fault)
+
+
+def index_error(config: Config, fault: Fault) -> ConfigError:
+    """Say what is wrong with a key of ``[index]``: its value, where it is from, what will do."""
+    key = f"index.{fault.key}"
+    is_table = fault.key in {"params", "search_params"}
+    said = f"{key} ({config.origin(key)})" if is_table else _said(config, key)
+    return ConfigError(f"{said} {fault.reason}", fault.remedy)
 
 
 def _check_prompt_room(config: Config) -> None:

@@ -100,6 +100,13 @@ def _find_config(path: str | Path | None) -> tuple[Path, Path]:
     return found, found.parent
 
 
+def config_file(path: str | Path | None = None) -> Path | None:
+    """Return the user's own file that `load_config` would read; None: the package's is read."""
+    file, _ = _find_config(path)
+    is_packaged = file == shipped_config() and file != Path(CONFIG_NAME).resolve()
+    return None if is_packaged and path is None else file
+
+
 def parse_assignment(text: str) -> tuple[str, str]:
     """Split "section.key=value", as ``--set`` takes it.
 

@@ -147,7 +147,8 @@ def _milvus(config: Config) -> Check:
 
 
 def _collection(config: Config) -> Check:
-    from rag_app.vector_store import configured_index, find_store
+    from rag_app.index_build import configured_index
+    from rag_app.vector_store import find_store
 
     store = find_store(config)
     name = config.vector_store.collection
@@ -158,7 +159,7 @@ def _collection(config: Config) -> Check:
         f"{name}: {len(documents)} documents, {store.count()} nodes, made by this configuration"
     )
     if store.built_index != configured_index(config):
-        hint = "the index differs from [index]; the next rag-app ingest rebuilds it"
+        hint = "the index differs from [index]: rag-app index apply (or show)"
         return Check("collection", True, finding, hint)
     return Check("collection", True, finding)
 

@@ -23,11 +23,12 @@ from rag_app.collection import CollectionStore, StoredDocument
 from rag_app.config import Config
 from rag_app.embeddings import Embedder, build_embedder, describe
 from rag_app.file_types import UnreadableFileError
+from rag_app.index_apply import apply_index
 from rag_app.node_parser import NodeParser
 from rag_app.plan import Plan, make_plan
 from rag_app.readers import SourceFile, read
 from rag_app.schema import IngestReport, SkippedFile
-from rag_app.vector_store import apply_index, create_store, find_store
+from rag_app.vector_store import create_store, find_store
 
 WINDOW = 2048
 """Nodes embedded in one call and written before the next: enough for the model to sort by length,
@@ -90,7 +91,7 @@ def ingest(
     run = _Run(plan, stored, stop or Event())
     run.seconds["plan"] = time.perf_counter() - started
     if not dry_run:
-        if store and apply_index(config, store):
+        if store and apply_index(config, store=store).changes:
             plan.notes.append(f"rebuilt the index as {config.index.type}")
         if plan.to_write:
             embedder = embedder or build_embedder(config.embedding)

@@ -1,8 +1,8 @@
 """Config → the LlamaIndex `MilvusVectorStore`: opened, checked against what made it, loaded.
 
-The one module that knows Milvus Lite from a server (with `milvus_lite_files`, its folder and lock).
-Milvus is the only state: what is ingested is what the rows say, and what made a collection is
-written in its properties.
+This module, `index_build` and `milvus_lite_files` (its folder and lock) know Milvus Lite from a
+server. Milvus is the only state: what is ingested is what the rows say, and what made a collection
+is written in its properties.
 """
 
 import json
@@ -15,10 +15,12 @@ from typing import Any
 from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from rag_app.collection import INDEX, VECTOR_FIELD, CollectionStore, as_store_error
+from rag_app.collection import VECTOR_FIELD, CollectionStore, as_store_error
 from rag_app.config import Config, VectorStoreSection
+from rag_app.config_checks import index_error
 from rag_app.errors import CollectionMismatchError, InputError, VectorStoreError
-from rag_app.indexes import INDEX_TYPES
+from rag_app.index_build import DenseIndex, configured_index
+from rag_app.indexes import dimension_fault, lite_fault, server_fault
 from rag_app.milvus_lite_files import prepare, wait_for_lock
 
 SCHEMA_VERSION = 1
@@ -26,6 +28,9 @@ SCHEMA_VERSION = 1
 
 MADE_BY = "rag_app.made_by"
 """The collection property that says what made it, as JSON. Milvus Lite forgets descriptions."""
+
+LITE_VERSION = "milvus_lite"
+"""What the version of Milvus Lite starts with; a Milvus server's is like "v2.3.5"."""
 
 _LOG = logging.getLogger("rag_app")
 
@@ -39,7 +44,6 @@ class MadeBy:
     unit: str
     size: int
     overlap: int
-    metric: str
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
@@ -51,7 +55,6 @@ class MadeBy:
             unit=config.chunking.unit,
             size=config.chunking.size,
             overlap=config.chunking.overlap,
-            metric=config.index.metric,
         )
 
 
@@ -61,7 +64,6 @@ _CONFIG_KEYS = {
     "unit": "chunking.unit",
     "size": "chunking.size",
     "overlap": "chunking.overlap",
-    "metric": "index.metric",
     "schema_version": "the schema version",
 }
 
@@ -73,8 +75,28 @@ def find_store(config: Config) -> CollectionStore | None:
     ------
     CollectionMismatchError
         If another configuration, or another program, made it.
+    ConfigError
+        If the server is too old for the configured index.
     VectorStoreError
         If Milvus cannot be reached or opened.
+    """
+    index = find_index(config)
+    if index is None:
+        return None
+    try:
+        # Every collection of Milvus Lite reopens released, and LlamaIndex's store never loads it.
+        return CollectionStore(config, index.complete(configured_index(config)))
+    except MilvusException as error:
+        raise as_store_error(error, config.vector_store.uri) from error
+
+
+def find_index(config: Config) -> DenseIndex | None:
+    """Return the index of the configured collection, without loading it; None if it is not there.
+
+    Raises
+    ------
+    CollectionMismatchError, ConfigError, VectorStoreError
+        As `find_store`.
     """
     section = config.vector_store
     if section.is_lite and not Path(section.uri).exists():
@@ -83,15 +105,35 @@ def find_store(config: Config) -> CollectionStore | None:
     try:
         if not client.has_collection(section.collection, timeout=section.timeout):
             return None
-        properties = _properties(client, section)
-        _check_made_by(config, properties)
-        if properties.get(INDEX) is None:  # killed between making the collection and its index
-            _build_index(client, config)
-        # Every collection of Milvus Lite reopens released, and LlamaIndex's store never loads it.
-        client.load_collection(section.collection, timeout=section.timeout)
-        return CollectionStore(config)
+        _check_made_by(config, _properties(client, section))
+        return _index(client, config)
     except MilvusException as error:
         raise as_store_error(error, section.uri) from error
+
+
+def _index(client: MilvusClient, config: Config) -> DenseIndex:
+    """Return the index of a collection, after checking that this Milvus can build it."""
+    section = config.vector_store
+    lite = check_backend(client, config, config.index.type)
+    return DenseIndex(client, section.collection, lite=lite, timeout=section.timeout)
+
+
+def check_backend(client: MilvusClient, config: Config, type_: str) -> bool:
+    """Check that the Milvus behind a client builds a type; return whether it is Milvus Lite.
+
+    Raises
+    ------
+    ConfigError
+        Naming the types that it builds.
+    """
+    if config.vector_store.is_lite:  # checked when the configuration was loaded
+        return True
+    version = client.get_server_version(timeout=config.vector_store.timeout)
+    lite = version.startswith(LITE_VERSION)  # a shared one: milvus-lite server
+    fault = lite_fault(type_) if lite else server_fault(type_, version)
+    if fault is not None:
+        raise index_error(config, fault)
+    return lite
 
 
 def open_store(config: Config) -> CollectionStore:
@@ -109,11 +151,12 @@ def open_store(config: Config) -> CollectionStore:
             f"there is no collection {section.collection!r} in {section.uri} yet",
             "ingest something first: rag-app ingest docs/",
         )
-    if store.built_index != configured_index(config):
+    wanted = configured_index(config)
+    if store.built_index != wanted:
         _LOG.warning(
-            "the index is %s, the configuration says %s; the next rag-app ingest rebuilds it",
-            _index_text(store.built_index),
-            _index_text(configured_index(config)),
+            "the index is %s, the configuration says %s; to have that: rag-app index apply",
+            store.built_index,
+            wanted,
         )
     return store
 
@@ -123,54 +166,35 @@ def create_store(config: Config, dimension: int) -> CollectionStore:
 
     Raises
     ------
+    ConfigError
+        If the server is too old for the configured index, or it does not fit the dimension.
     VectorStoreError
         If Milvus cannot be reached, opened or written.
     """
     section = config.vector_store
     client = connect(section)
     try:
+        index, wanted = _index(client, config), configured_index(config)
+        check_dimension(config, dimension)
         _create(client, config, dimension)
-        _build_index(client, config)
-        client.load_collection(section.collection, timeout=section.timeout)
-        return CollectionStore(config)
+        index.build(wanted)
+        index.load()
+        return CollectionStore(config, wanted)
     except MilvusException as error:
         raise as_store_error(error, section.uri) from error
 
 
-def apply_index(config: Config, store: CollectionStore) -> bool:
-    """Rebuild the index if it is not the configured one; no row is inserted again.
+def check_dimension(config: Config, dimension: int) -> None:
+    """Refuse an index that vectors of this length cannot have.
 
-    Returns
-    -------
-    bool
-        Whether there was anything to do.
+    Raises
+    ------
+    ConfigError
+        Naming what will do.
     """
-    if store.built_index == configured_index(config):
-        return False
-    section = config.vector_store
-    client: MilvusClient = store.client
-    names = {"collection_name": section.collection, "timeout": section.timeout}
-    try:
-        client.release_collection(**names)
-        for index in client.list_indexes(section.collection, field_name=VECTOR_FIELD):
-            client.drop_index(index_name=index, **names)
-        _build_index(client, config)
-        client.load_collection(**names)
-    except MilvusException as error:
-        raise as_store_error(error, section.uri) from error
-    return True
-
-
-def configured_index(config: Config) -> dict[str, Any]:
-    """Tell the index that a configuration asks for: type, metric, and all its build parameters."""
-    index = config.index
-    params = {**dict(INDEX_TYPES[index.type].defaults), **index.params}
-    return {"type": index.type, "metric": index.metric, "params": params}
-
-
-def _index_text(index: Mapping[str, Any]) -> str:
-    params = ", ".join(f"{name}={value}" for name, value in index.get("params", {}).items())
-    return f"{index.get('type')}({params})"
+    wanted = configured_index(config)
+    if fault := dimension_fault(wanted.type, wanted.params, dimension):
+        raise index_error(config, fault)
 
 
 def connect(section: VectorStoreSection) -> MilvusClient:
@@ -216,28 +240,6 @@ def _create(client: MilvusClient, config: Config, dimension: int) -> None:
         consistency_level=section.consistency,
         properties={MADE_BY: json.dumps(made_by)},
         timeout=section.timeout,
-    )
-
-
-def _build_index(client: MilvusClient, config: Config) -> None:
-    """Build the configured index over a released collection, and write down what was built.
-
-    Neither backend reads back every parameter it was given, so a property keeps them. It is written
-    last: where it disagrees, the index is built again.
-    """
-    section = config.vector_store
-    wanted = configured_index(config)
-    index = client.prepare_index_params()
-    index.add_index(
-        VECTOR_FIELD,
-        index_type=wanted["type"],
-        index_name=VECTOR_FIELD,
-        metric_type=wanted["metric"],
-        params=wanted["params"],
-    )
-    client.create_index(section.collection, index, timeout=section.timeout)
-    client.alter_collection_properties(
-        section.collection, properties={INDEX: json.dumps(wanted)}, timeout=section.timeout
     )
 
 

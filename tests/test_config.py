@@ -571,13 +571,13 @@ ERRORS: list[tuple[str, str, list[str], list[str]]] = [
         "index parameter of another type",
         '[index]\ntype = "HNSW"\nparams = { nlist = 5 }',
         [],
-        ["index.params", "'nlist' (config.toml)", "HNSW", "M, efConstruction"],
+        ["index.params (config.toml) has 'nlist'", "HNSW", "M (a whole", "efConstruction"],
     ),
     (
         "search parameter of another type",
         '[index]\ntype = "IVF_FLAT"\nsearch_params = { ef = 5 }',
         [],
-        ["index.search_params", "'ef' (config.toml)", "IVF_FLAT", "nprobe"],
+        ["index.search_params (config.toml) has 'ef'", "IVF_FLAT", "nprobe"],
     ),
     (
         "parameter of an index without parameters",

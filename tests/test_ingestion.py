@@ -264,7 +264,7 @@ def test_index_change_rebuilds_without_new_rows(
     report = ingest(changed, [docs])
     assert report.notes == ("rebuilt the index as HNSW",)
     assert (report.nodes_written, report.rows) == (0, first.rows)
-    assert open_store(changed).built_index["params"] == {"M": 16, "efConstruction": 200}
+    assert open_store(changed).built_index.params == {"M": 16, "efConstruction": 200}
     assert ingest(changed, [docs]).notes == ()
 
 

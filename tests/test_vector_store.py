@@ -23,7 +23,7 @@ from rag_app.documents import list_documents
 from rag_app.errors import CollectionMismatchError, InputError, VectorStoreError
 from rag_app.ingestion import ingest
 from rag_app.milvus_lite_files import release
-from rag_app.vector_store import apply_index, create_store, find_store, open_store
+from rag_app.vector_store import create_store, find_store, open_store
 
 from .conftest import FakeEmbedder, MakeConfig
 
@@ -196,7 +196,6 @@ def test_global_settings_are_not_touched(store: CollectionStore) -> None:
         ({"chunking.size": 100}, "chunking.size", "40", "100"),
         ({"chunking.overlap": 5}, "chunking.overlap", "0", "5"),
         ({"chunking.unit": "characters"}, "chunking.unit", "'tokens'", "'characters'"),
-        ({"index.metric": "L2"}, "index.metric", "'COSINE'", "'L2'"),
     ],
 )
 def test_collection_of_another_configuration_is_refused(
@@ -245,46 +244,14 @@ def test_nothing_ingested_yet_is_an_error_with_the_remedy(make_config: MakeConfi
 # --- the index -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("type_", "params", "search_params"),
-    [
-        ("FLAT", {}, {}),
-        ("IVF_FLAT", {"nlist": 2}, {"nprobe": 2}),
-        ("IVF_SQ8", {"nlist": 2}, {"nprobe": 2}),
-        ("HNSW", {"M": 8, "efConstruction": 64}, {"ef": 32}),
-        ("HNSW_SQ", {}, {}),
-        ("AUTOINDEX", {}, {}),
-    ],
-)
-def test_index_is_rebuilt_in_place(
-    type_: str,
-    params: dict[str, int],
-    search_params: dict[str, int],
-    store: CollectionStore,
-    make_config: MakeConfig,
-) -> None:
-    config = make_config(
-        index__type=type_, index__params=params, index__search_params=search_params
-    )
-    before = vectors(store)
-    was_other = type_ != "AUTOINDEX"
-    assert apply_index(config, open_store(config)) is was_other
-    assert apply_index(config, open_store(config)) is False
-    release(config.vector_store.uri)
-    reopened = open_store(config)
-    assert reopened.built_index["type"] == type_
-    assert reopened.built_index["params"].items() >= params.items()
-    assert reopened.count() == 3
-    assert vectors(reopened) == before
-    assert search(reopened, "yeast bread", top_k=1) == [TEXTS[2]]
-
-
 def test_an_index_that_differs_is_told_and_searched(
     store: CollectionStore, make_config: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     reopened = open_store(make_config(index__type="FLAT"))
     assert "the index is AUTOINDEX" in caplog.text
     assert "the configuration says FLAT" in caplog.text
+    assert "rag-app index apply" in caplog.text
+    assert caplog.text.count("rag-app index apply") == 1
     assert search(reopened, "yeast bread", top_k=1) == [TEXTS[2]]
 
 

@@ -17,6 +17,7 @@ from rag_app.cli.documents import (
     verify_command,
     watch_command,
 )
+from rag_app.cli.index import index_group
 from rag_app.cli.llm import llm_group
 from rag_app.cli.query import query_command, retrieve_command
 
@@ -48,6 +49,7 @@ for command in (
     chat_command,
     documents_group,
     verify_command,
+    index_group,
     config_group,
     llm_group,
     doctor_command,

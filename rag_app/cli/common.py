@@ -83,6 +83,12 @@ def is_verbose() -> bool:
     return bool(_option("verbose"))
 
 
+def config_path() -> str | None:
+    """Return the configuration file that --config names."""
+    path: str | None = _option("config")
+    return path
+
+
 def load() -> "Config":
     """Load the configuration that the common options ask for."""
     from rag_app.config_loader import load_config, parse_assignment  # pydantic: 0.15 s

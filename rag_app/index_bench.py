@@ -1,0 +1,222 @@
+"""``rag-app index bench``: what each index type costs, and what it finds, on one set of vectors.
+
+Recall is measured against exact search in numpy, latency through Milvus's own client, so without
+embedding the question and without reading the texts.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from pymilvus.exceptions import MilvusException
+
+from rag_app.collection import as_store_error
+from rag_app.config import Config
+from rag_app.config_checks import index_error
+from rag_app.index_scratch import Scratch, scratch
+from rag_app.index_vectors import Vectors, unit
+from rag_app.indexes import (
+    INDEX_TYPES,
+    Index,
+    Value,
+    build_params,
+    dimension_fault,
+    lite_types,
+    search_params,
+    server_fault,
+)
+from rag_app.schema import IndexBenchmark, IndexMeasurement
+
+Say = Callable[[str], None]
+
+SWEEP: dict[str, tuple[int, ...]] = {
+    "ef": (16, 32, 64, 128, 256, 512),
+    "nprobe": (1, 2, 4, 8, 16, 32, 64, 128),
+    "search_list": (16, 32, 64, 128, 256),
+    "itopk_size": (32, 64, 128, 256, 512),
+}
+"""The search parameter of each kind of index that trades recall for time, and values for it."""
+
+ALONE = 100
+"""Searches for one question that latency is taken from."""
+BATCH = 100
+BATCHES = 10
+
+
+def measure_indexes(
+    config: Config,
+    vectors: Vectors,
+    questions: Vectors,
+    about: str,
+    *,
+    types: Sequence[str] = (),
+    say: Say = lambda _text: None,
+) -> IndexBenchmark:
+    """Measure index types on a scratch copy of vectors, each with a sweep of search parameters.
+
+    Parameters
+    ----------
+    vectors, questions
+        Of shape (rows, dimension) and (questions, dimension).
+    about
+        What the vectors are, for the report.
+    types
+        Index types; empty: all that the backend builds and that know the configured metric.
+    say
+        Told of the progress.
+
+    Raises
+    ------
+    ConfigError
+        If a type is not built by the backend, or does not fit metric or dimension.
+    VectorStoreError
+        If Milvus fails.
+    """
+    rows, dimension = vectors.shape
+    top_k = min(config.retrieval.similarity_top_k, rows)
+    metric = config.index.metric
+    exact = Exact(vectors, questions, metric, top_k)
+    measured: list[IndexMeasurement] = []
+    try:
+        with scratch(config, dimension) as copy:
+            backend = copy.index.backend
+            wanted = [
+                _index(config, type_, dimension)
+                for type_ in types or _buildable(config, backend.rpartition(" ")[2])
+            ]
+            say(f"writing {rows} vectors of {dimension} dimensions")
+            copy.fill(vectors)
+            for number, index in enumerate(wanted, start=1):
+                say(f"{number}/{len(wanted)} building {index}")
+                seconds = sum(copy.index.replace(index).values())
+                for searched in sweep(index, config, top_k):
+                    found = _measure(copy, index, searched, questions, exact, seconds)
+                    say(f"    {_text(searched)} recall {found.recall:.3f}, {found.p50_ms:.1f} ms")
+                    measured.append(found)
+    except MilvusException as error:
+        raise as_store_error(error, config.vector_store.uri) from error
+    return IndexBenchmark(
+        about, rows, dimension, len(questions), top_k, metric, backend, tuple(measured)
+    )
+
+
+def _text(params: dict[str, Value]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in params.items()) or "no parameters"
+
+
+def _buildable(config: Config, version: str) -> list[str]:
+    able = lite_types() if config.vector_store.is_lite else tuple(INDEX_TYPES)
+    return [
+        name
+        for name in able
+        if config.index.metric in INDEX_TYPES[name].metrics
+        and not INDEX_TYPES[name].needs
+        and (config.vector_store.is_lite or server_fault(name, version) is None)
+    ]
+
+
+def _index(config: Config, type_: str, dimension: int) -> Index:
+    """Return an index of a type with the parameters of the configuration, if it is that type."""
+    given = config.index.params if type_ == config.index.type else {}
+    params = build_params(type_, given, lite=config.vector_store.is_lite)
+    if fault := dimension_fault(type_, params, dimension):
+        raise index_error(config, fault)
+    return Index(type_, config.index.metric, params)
+
+
+def sweep(index: Index, config: Config, top_k: int) -> Iterator[dict[str, Value]]:
+    """Yield the sets of search parameters that an index is measured with, each one once."""
+    kind = INDEX_TYPES[index.type]
+    given = config.index.search_params if index.type == config.index.type else {}
+    swept = next((param.name for param in kind.search_params if param.name in SWEEP), None)
+    values: list[dict[str, Any]] = [{swept: value} for value in SWEEP[swept]] if swept else [{}]
+    seen: list[dict[str, Value]] = []
+    for value in values if swept in given or not given else [*values, {}]:
+        complete = search_params(index, {**given, **value}, top_k)
+        if complete not in seen:
+            seen.append(complete)
+            yield complete
+
+
+def _measure(
+    copy: Scratch,
+    index: Index,
+    searched: dict[str, Value],
+    questions: Vectors,
+    exact: "Exact",
+    seconds: float,
+) -> IndexMeasurement:
+    asked = questions.tolist()
+    copy.search(asked[:BATCH], exact.top_k, searched)  # a warm-up
+    alone = [
+        _milliseconds(lambda one=one: copy.search([one], exact.top_k, searched))[0]
+        for one in asked[:ALONE]
+    ]
+    batches = []
+    found: list[list[int]] = []
+    for start in range(0, max(len(asked), BATCHES * BATCH), BATCH):
+        batch = [asked[number % len(asked)] for number in range(start, start + BATCH)]
+        took, hits = _milliseconds(lambda batch=batch: copy.search(batch, exact.top_k, searched))
+        batches.append(took)
+        found += hits
+    return IndexMeasurement(
+        type=index.type,
+        params=dict(index.params),
+        search_params=searched,
+        recall=exact.recall(found[: len(asked)]),
+        p50_ms=float(np.percentile(alone, 50)),
+        p95_ms=float(np.percentile(alone, 95)),
+        batch_p50_ms=float(np.percentile(batches, 50)),
+        batch_p95_ms=float(np.percentile(batches, 95)),
+        build_seconds=seconds,
+        size=copy.index_bytes(),
+    )
+
+
+def _milliseconds(search: Callable[[], list[list[int]]]) -> tuple[float, list[list[int]]]:
+    start = time.perf_counter()
+    found = search()
+    return (time.perf_counter() - start) * 1000, found
+
+
+class Exact:
+    """The truly nearest vectors, by numpy.
+
+    Parameters
+    ----------
+    metric
+        "COSINE", "IP" or "L2".
+    """
+
+    def __init__(self, vectors: Vectors, questions: Vectors, metric: str, top_k: int) -> None:
+        self.top_k = top_k
+        self._metric = metric
+        self._vectors = unit(vectors) if metric == "COSINE" else vectors
+        self._questions = unit(questions) if metric == "COSINE" else questions
+        # The score of the last one that counts. Another row that scores the same counts as well:
+        # equal texts have equal vectors.
+        self._least = np.concatenate(
+            [
+                np.partition(self._scores(block), -top_k, axis=1)[:, -top_k]
+                for block in np.array_split(self._questions, max(1, len(questions) // 50))
+            ]
+        )
+
+    def _scores(self, questions: Vectors) -> Vectors:
+        """Score vectors by questions, higher for nearer ones; shape (questions, rows)."""
+        scores = questions @ self._vectors.T
+        if self._metric == "L2":
+            return np.asarray(2 * scores - (self._vectors**2).sum(axis=1), dtype=np.float32)
+        return np.asarray(scores, dtype=np.float32)
+
+    def recall(self, found: Sequence[Sequence[int]]) -> float:
+        """Return the share of the nearest ``top_k`` among the row numbers found by question."""
+        hits = 0
+        for question, least, rows in zip(self._questions, self._least, found, strict=True):
+            near = self._vectors[sorted(set(rows))]
+            scores = near @ question
+            if self._metric == "L2":
+                scores = 2 * scores - (near**2).sum(axis=1)
+            hits += min(self.top_k, int((scores >= least - 1e-5).sum()))
+        return hits / (self.top_k * len(found))

@@ -1,0 +1,212 @@
+"""The index over a collection's vectors: what is built, and building another one over the rows.
+
+Only the index of `VECTOR_FIELD` is touched; a collection may have others, and their rows stay.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pymilvus import MilvusClient
+from pymilvus.client.types import LoadState
+from pymilvus.exceptions import MilvusException
+
+from rag_app.collection import VECTOR_FIELD
+from rag_app.config import Config
+from rag_app.errors import VectorStoreError
+from rag_app.indexes import Index, Value, build_params, search_params
+
+_LOG = logging.getLogger("rag_app")
+
+
+def configured_index(config: Config) -> Index:
+    """Tell the index that a configuration asks for, with all its build parameters."""
+    index = config.index
+    params = build_params(index.type, index.params, lite=config.vector_store.is_lite)
+    return Index(index.type, index.metric, params)
+
+
+class DenseIndex:
+    """The index of one collection, on Milvus Lite or on a server.
+
+    Parameters
+    ----------
+    lite
+        Whether Milvus Lite runs behind the client, in this process or as a server of its own.
+    timeout
+        Seconds for each call to a server. Building and loading are waited for as long as they take.
+    """
+
+    def __init__(
+        self, client: MilvusClient, collection: str, *, lite: bool, timeout: float
+    ) -> None:
+        self.client = client
+        self._lite = lite
+        self._timeout = timeout
+        self._names = {"collection_name": collection, "timeout": timeout}
+        # Lite builds within these calls, in this process.
+        self._patient = {**self._names, "timeout": None} if lite else self._names
+
+    @property
+    def backend(self) -> str:
+        """Which Milvus this is, and its version."""
+        version = self.client.get_server_version(timeout=self._timeout)
+        return f"{'Milvus Lite' if self._lite else 'Milvus server'} {version}"
+
+    def count(self) -> int:
+        """Count the collection's rows; on a server that is exact only if it is loaded."""
+        if self._lite or not self.is_loaded():  # a server's statistics still have deleted rows
+            return int(self.client.get_collection_stats(**self._names)["row_count"])
+        counted = self.client.query(filter="", output_fields=["count(*)"], **self._names)
+        return int(counted[0]["count(*)"])
+
+    def dimension(self) -> int:
+        """Return the length of the vectors."""
+        fields = self.client.describe_collection(**self._names)["fields"]
+        field = next(field for field in fields if field["name"] == VECTOR_FIELD)
+        return int(field["params"]["dim"])
+
+    def describe(self) -> dict[str, Any]:
+        """Return what Milvus tells of the index; empty if there is none."""
+        names = self.client.list_indexes(field_name=VECTOR_FIELD, **self._names)
+        if not names:  # asked by a name that is not there, Lite describes another field's index
+            return {}
+        return dict(self.client.describe_index(index_name=names[0], **self._names) or {})
+
+    def read(self) -> Index | None:
+        """Read back the index that is there: its type, metric and build parameters."""
+        described = self.describe()
+        if not described:
+            return None
+        # Lite keeps the parameters nested, as it was given them; a server keeps them flat.
+        params = {**described, **(described.get("params") or {})}
+        return Index.read(described["index_type"], described["metric_type"], params)
+
+    def build(self, wanted: Index) -> None:
+        """Create the index over a released collection that has none, and wait until it is built.
+
+        On Milvus Lite that happens when it is loaded.
+        """
+        index = self.client.prepare_index_params()
+        # pymilvus sends ``params`` flat, as a server reads them; Lite reads only nested ones, and
+        # takes its defaults for what it does not find.
+        params = {"params": dict(wanted.params)} if self._lite else _as_text(wanted.params)
+        index.add_index(
+            VECTOR_FIELD,
+            index_type=wanted.type,
+            index_name=VECTOR_FIELD,
+            metric_type=wanted.metric,
+            params=params,
+        )
+        self.client.create_index(index_params=index, sync=False, **self._patient)
+        while not self._lite and not self._is_built():
+            time.sleep(0.2)
+
+    def _is_built(self) -> bool:
+        described = self.describe()
+        state = described.get("state")
+        if state == "Failed":
+            raise MilvusException(message=f"building the index failed: {described}")
+        return state == "Finished" and not described.get("pending_index_rows")
+
+    def load(self) -> None:
+        """Load the collection, and wait until it is; nothing to do if it is loaded."""
+        self.client.load_collection(_async=True, **self._patient)
+        while not self._lite and not self.is_loaded():
+            time.sleep(0.1)
+
+    def is_loaded(self) -> bool:
+        """Whether the collection can be searched."""
+        return bool(self.client.get_load_state(**self._names)["state"] == LoadState.Loaded)
+
+    def release(self) -> None:
+        """Release the collection: the index of a loaded one cannot be dropped."""
+        self.client.release_collection(**self._names)
+
+    def drop(self) -> None:
+        """Drop this index, and no other one of the collection."""
+        for name in self.client.list_indexes(field_name=VECTOR_FIELD, **self._names):
+            # Lite knows an index by its field's name with "_idx"; any other name drops all.
+            known = f"{VECTOR_FIELD}_idx" if self._lite else name
+            self.client.drop_index(index_name=known, **self._names)
+
+    def complete(self, wanted: Index) -> Index:
+        """Load the collection; build what a killed process left unfinished.
+
+        Returns
+        -------
+        Index
+            The one that is there now.
+        """
+        built = self.read()
+        if built is None:
+            _LOG.warning("the index is missing, as after a killed process: building %s", wanted)
+            self.release()
+            self.build(wanted)
+            built = wanted
+        try:
+            self.load()
+        except MilvusException as error:
+            if not self._lite:
+                raise
+            _LOG.warning("the index cannot be loaded (%s): building %s", error.message, wanted)
+            self.replace(wanted)
+            return wanted
+        return built
+
+    def replace(self, wanted: Index) -> dict[str, float]:
+        """Swap the index for another one over the same rows: release, drop, create, load.
+
+        Returns
+        -------
+        dict
+            Seconds by step. Milvus Lite builds when it loads, a server when it creates.
+        """
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "release"):
+            self.release()
+        with _timed(seconds, "drop"):
+            self.drop()
+        with _timed(seconds, "create"):
+            self.build(wanted)
+        with _timed(seconds, "load"):
+            self.load()
+        return seconds
+
+    def probe(self, built: Index) -> None:
+        """Search for one of the rows.
+
+        Raises
+        ------
+        VectorStoreError
+            If nothing is found, though there are rows.
+        """
+        rows = self.client.query(filter="", limit=1, output_fields=[VECTOR_FIELD], **self._names)
+        if not rows:
+            return
+        found = self.client.search(
+            data=[rows[0][VECTOR_FIELD]],
+            limit=1,
+            anns_field=VECTOR_FIELD,
+            search_params={"params": search_params(built, {}, 1)},
+            **self._names,
+        )
+        if not found or not found[0]:
+            raise VectorStoreError("a search for one of the collection's own rows found nothing")
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[step] = time.perf_counter() - start
+
+
+def _as_text(params: Mapping[str, Value]) -> dict[str, Value]:
+    """Write truth values as Milvus reads them; pymilvus would send Python's "True"."""
+    return {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in params.items()
+    }

@@ -1,0 +1,107 @@
+"""A benchmark of indexes as a table to read and a picture to look at."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rag_app.errors import ConfigError, InputError
+from rag_app.schema import IndexBenchmark, IndexMeasurement
+
+_HEAD = (
+    *("index", "search", "recall", "one: p50", "p95 ms", "100: p50", "p95 ms"),
+    *("build s", "size MB"),
+)
+
+
+def table(benchmark: IndexBenchmark) -> str:
+    """Return a Markdown table: a line for each measurement."""
+    rows = [_HEAD, *(_cells(found) for found in benchmark.measurements)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    lines = ["| " + " | ".join(map(_pad, row, widths, range(len(row)))) + " |" for row in rows]
+    rules = ("-" * (width + 1) + ("-" if at < _TEXTS else ":") for at, width in enumerate(widths))
+    return "\n".join([lines[0], f"|{'|'.join(rules)}|", *lines[1:]])
+
+
+def _pad(cell: str, width: int, column: int) -> str:
+    return cell.ljust(width) if column < _TEXTS else cell.rjust(width)
+
+
+def _cells(found: IndexMeasurement) -> tuple[str, ...]:
+    built = _text(found.params)
+    return (
+        f"{found.type} {built}".strip(),
+        _text(found.search_params),
+        f"{found.recall:.3f}",
+        *(f"{value:.1f}" for value in (found.p50_ms, found.p95_ms)),
+        *(f"{value:.0f}" for value in (found.batch_p50_ms, found.batch_p95_ms)),
+        f"{found.build_seconds:.1f}",
+        "-" if found.size is None else f"{found.size / 1e6:.1f}",
+    )
+
+
+def _text(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in params.items())
+
+
+_TEXTS = 2
+"""Columns that are text; the others are numbers."""
+
+
+def require_matplotlib() -> None:
+    """Check that pictures can be drawn, before anything is measured.
+
+    Raises
+    ------
+    ConfigError
+        If matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise ConfigError(
+            "a picture needs matplotlib, which is not installed",
+            "pip install 'rag-app[bench]', or leave --picture out",
+        )
+
+
+def picture(benchmark: IndexBenchmark, file: Path) -> None:
+    """Draw recall against median latency as a PNG, a line for each index.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    import matplotlib as mpl  # 0.5 s
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    for (type_, _), group in groupby(benchmark.measurements, lambda m: (m.type, str(m.params))):
+        found = sorted(group, key=lambda one: one.p50_ms)
+        axes.plot(
+            [one.p50_ms for one in found],
+            [one.recall for one in found],
+            marker="o",
+            markersize=4,
+            label=type_,
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("median latency of one search (ms)")
+    axes.set_ylabel(f"recall@{benchmark.top_k}")
+    axes.set_title(
+        f"{benchmark.rows:,} vectors, {benchmark.dimension} dimensions, {benchmark.metric}, "
+        f"{benchmark.backend}",
+        fontsize=9,
+    )
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(fontsize=8)
+    try:
+        figure.savefig(file, format="png", dpi=100, bbox_inches="tight")
+    except OSError as error:
+        raise InputError(
+            f"the picture {file} cannot be written: {error.strerror}", "name another file"
+        ) from None
+    finally:
+        plt.close(figure)
