@@ -161,7 +161,7 @@ class CollectionStore(MilvusVectorStore):
                 limit=similarity_top_k,
                 anns_field=VECTOR_FIELD,
                 search_params={
-                    "params": search_params(self._index, self.search_config, similarity_top_k)
+                    "params": search_params(self._index, self.search_config or {}, similarity_top_k)
                 },
                 output_fields=[self.text_key, "_node_content", "_node_type"],
             )

@@ -4,7 +4,7 @@ import math
 
 from rag_app.config import SPECIAL_TOKENS, Config
 from rag_app.errors import ConfigError
-from rag_app.indexes import Fault, faults
+from rag_app.index_checks import Fault, faults
 
 CHARACTERS_PER_TOKEN = 4
 """Rule of thumb for English text (OpenAI's tokenizer help page), for checks made before any
@@ -86,8 +86,16 @@ def _check_index(config: Config) -> None:
         raise index_error(config, fault)
 
 
-def index_error(config: Config, fault: Fault) -> ConfigError:
-    """Say what is wrong with a key of ``[index]``: its value, where it is from, what will do."""
+def index_error(config: Config, fault: Fault, asked: str = "") -> ConfigError:
+    """Say what is wrong with a key of ``[index]``: its value, where it is from, what will do.
+
+    Parameters
+    ----------
+    asked
+        An index type that ``--types`` names, in place of the configured one.
+    """
+    if asked and fault.key == "type":
+        return ConfigError(f"index.type = {asked} (--types) {fault.reason}", fault.remedy)
     key = f"index.{fault.key}"
     is_table = fault.key in {"params", "search_params"}
     said = f"{key} ({config.origin(key)})" if is_table else _said(config, key)

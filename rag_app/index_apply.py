@@ -10,7 +10,9 @@ from rag_app.config import Config
 from rag_app.config_checks import index_error
 from rag_app.errors import InputError, RagAppError, VectorStoreError
 from rag_app.index_build import DenseIndex, configured_index
-from rag_app.indexes import Index, dimension_fault, search_params
+from rag_app.index_checks import dimension_fault
+from rag_app.index_scratch import prove_buildable
+from rag_app.indexes import INDEX_TYPES, Index, search_params
 from rag_app.milvus_lite_files import index_files, read_index_file
 from rag_app.schema import IndexChange, IndexStatus
 from rag_app.vector_store import find_index
@@ -90,6 +92,8 @@ def apply_index(
         if not changes:
             index.complete(wanted)
         elif not dry_run:
+            if INDEX_TYPES[wanted.type].needs:
+                prove_buildable(config, wanted, index.dimension())
             seconds = _swap(index, before, wanted)
             if store is not None:
                 store.use_index(wanted)

@@ -14,6 +14,7 @@ from pymilvus.exceptions import MilvusException
 from rag_app.collection import as_store_error
 from rag_app.config import Config
 from rag_app.config_checks import index_error
+from rag_app.index_checks import dimension_fault, faults, server_fault
 from rag_app.index_scratch import Scratch, scratch
 from rag_app.index_vectors import Vectors, unit
 from rag_app.indexes import (
@@ -21,12 +22,11 @@ from rag_app.indexes import (
     Index,
     Value,
     build_params,
-    dimension_fault,
     lite_types,
     search_params,
-    server_fault,
 )
 from rag_app.schema import IndexBenchmark, IndexMeasurement
+from rag_app.vector_store import check_backend
 
 Say = Callable[[str], None]
 
@@ -76,15 +76,18 @@ def measure_indexes(
     rows, dimension = vectors.shape
     top_k = min(config.retrieval.similarity_top_k, rows)
     metric = config.index.metric
-    exact = Exact(vectors, questions, metric, top_k)
+    _check(config, types)
     measured: list[IndexMeasurement] = []
     try:
         with scratch(config, dimension) as copy:
             backend = copy.index.backend
+            for type_ in types:
+                check_backend(copy.index.client, config, type_)
             wanted = [
                 _index(config, type_, dimension)
                 for type_ in types or _buildable(config, backend.rpartition(" ")[2])
             ]
+            exact = Exact(vectors, questions, metric, top_k)
             say(f"writing {rows} vectors of {dimension} dimensions")
             copy.fill(vectors)
             for number, index in enumerate(wanted, start=1):
@@ -103,6 +106,18 @@ def measure_indexes(
 
 def _text(params: dict[str, Value]) -> str:
     return ", ".join(f"{name}={value}" for name, value in params.items()) or "no parameters"
+
+
+def _check(config: Config, types: Sequence[str]) -> None:
+    """Refuse types that cannot be measured here, before anything is."""
+    for type_ in types:
+        found = faults(
+            *(type_, config.index.metric, {}, {}),
+            top_k=config.retrieval.similarity_top_k,
+            lite=config.vector_store.is_lite,
+        )
+        for fault in found:
+            raise index_error(config, fault, asked=type_)
 
 
 def _buildable(config: Config, version: str) -> list[str]:
@@ -149,15 +164,12 @@ def _measure(
 ) -> IndexMeasurement:
     asked = questions.tolist()
     copy.search(asked[:BATCH], exact.top_k, searched)  # a warm-up
-    alone = [
-        _milliseconds(lambda one=one: copy.search([one], exact.top_k, searched))[0]
-        for one in asked[:ALONE]
-    ]
+    alone = [_timed(copy, [one], exact.top_k, searched)[0] for one in asked[:ALONE]]
     batches = []
     found: list[list[int]] = []
     for start in range(0, max(len(asked), BATCHES * BATCH), BATCH):
         batch = [asked[number % len(asked)] for number in range(start, start + BATCH)]
-        took, hits = _milliseconds(lambda batch=batch: copy.search(batch, exact.top_k, searched))
+        took, hits = _timed(copy, batch, exact.top_k, searched)
         batches.append(took)
         found += hits
     return IndexMeasurement(
@@ -174,9 +186,12 @@ def _measure(
     )
 
 
-def _milliseconds(search: Callable[[], list[list[int]]]) -> tuple[float, list[list[int]]]:
+def _timed(
+    copy: Scratch, asked: list[list[float]], top_k: int, searched: dict[str, Value]
+) -> tuple[float, list[list[int]]]:
+    """Search; return the milliseconds it took, and what was found."""
     start = time.perf_counter()
-    found = search()
+    found = copy.search(asked, top_k, searched)
     return (time.perf_counter() - start) * 1000, found
 
 

@@ -4,6 +4,7 @@ Only the index of `VECTOR_FIELD` is touched; a collection may have others, and t
 """
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -51,9 +52,11 @@ class DenseIndex:
 
     @property
     def backend(self) -> str:
-        """Which Milvus this is, and its version."""
-        version = self.client.get_server_version(timeout=self._timeout)
-        return f"{'Milvus Lite' if self._lite else 'Milvus server'} {version}"
+        """Which Milvus this is, and its version, e.g. "Milvus Lite 3.2.2"."""
+        version: str = self.client.get_server_version(timeout=self._timeout)
+        if self._lite:
+            return f"Milvus Lite {version.removeprefix('milvus_lite-')}"
+        return f"Milvus server {version}"
 
     def count(self) -> int:
         """Count the collection's rows; on a server that is exact only if it is loaded."""
@@ -84,10 +87,15 @@ class DenseIndex:
         params = {**described, **(described.get("params") or {})}
         return Index.read(described["index_type"], described["metric_type"], params)
 
-    def build(self, wanted: Index) -> None:
+    def build(self, wanted: Index, patience: float = math.inf) -> None:
         """Create the index over a released collection that has none, and wait until it is built.
 
         On Milvus Lite that happens when it is loaded.
+
+        Parameters
+        ----------
+        patience
+            Seconds after which a server is given up.
         """
         index = self.client.prepare_index_params()
         # pymilvus sends ``params`` flat, as a server reads them; Lite reads only nested ones, and
@@ -101,7 +109,10 @@ class DenseIndex:
             params=params,
         )
         self.client.create_index(index_params=index, sync=False, **self._patient)
+        until = time.monotonic() + patience
         while not self._lite and not self._is_built():
+            if time.monotonic() > until:
+                raise MilvusException(message=f"{wanted} was not built in {patience:g} s")
             time.sleep(0.2)
 
     def _is_built(self) -> bool:

@@ -77,26 +77,27 @@ def picture(benchmark: IndexBenchmark, file: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4.5))
+    figure, (alone, batch) = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
     for (type_, _), group in groupby(benchmark.measurements, lambda m: (m.type, str(m.params))):
-        found = sorted(group, key=lambda one: one.p50_ms)
-        axes.plot(
-            [one.p50_ms for one in found],
-            [one.recall for one in found],
-            marker="o",
-            markersize=4,
-            label=type_,
-        )
-    axes.set_xscale("log")
-    axes.set_xlabel("median latency of one search (ms)")
-    axes.set_ylabel(f"recall@{benchmark.top_k}")
-    axes.set_title(
+        found = list(group)
+        recalls = [one.recall for one in found]
+        style: dict[str, Any] = {"marker": "o", "markersize": 3, "linewidth": 1, "label": type_}
+        alone.plot([one.p50_ms for one in found], recalls, **style)
+        batch.plot([one.batch_p50_ms for one in found], recalls, **style)
+    alone.set_ylabel(f"recall@{benchmark.top_k}")
+    for axes, what in ((alone, "a search for one question"), (batch, "a search for 100")):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(axis="x", which="both", labelsize=7)
+        axes.set_xlabel(f"{what}: median ms")
+        axes.grid(visible=True, alpha=0.3)
+    batch.legend(fontsize=8)
+    figure.suptitle(
         f"{benchmark.rows:,} vectors, {benchmark.dimension} dimensions, {benchmark.metric}, "
         f"{benchmark.backend}",
         fontsize=9,
     )
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=8)
     try:
         figure.savefig(file, format="png", dpi=100, bbox_inches="tight")
     except OSError as error:

@@ -18,17 +18,23 @@ from pathlib import Path
 from typing import Any
 
 from pymilvus import DataType, MilvusClient
+from pymilvus.exceptions import MilvusException
 
 from rag_app.collection import VECTOR_FIELD
 from rag_app.config import Config, VectorStoreSection
+from rag_app.errors import VectorStoreError
 from rag_app.index_build import DenseIndex
-from rag_app.index_vectors import Vectors
+from rag_app.index_vectors import Vectors, clustered_vectors
+from rag_app.indexes import INDEX_TYPES, Index
 from rag_app.milvus_lite_files import index_files, release
 from rag_app.vector_store import check_backend, connect
 
 PREFIX = "rag_app_scratch"
 _MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _NAME = re.compile(rf"{PREFIX}_([0-9a-f]{{8}})_(\d+)_(\d+)\Z")
+ENOUGH = 1100
+"""Rows of which a server builds an index: it leaves less than 1,024 as they are."""
+
 _OLD = 24 * 3600.0
 """Seconds after which what another machine left on a server is taken for forgotten."""
 
@@ -104,6 +110,28 @@ def scratch(config: Config, dimension: int) -> Iterator[Scratch]:
         yield _make(client, name, section, dimension, lite=lite)
     finally:
         client.drop_collection(name, timeout=section.timeout)
+
+
+def prove_buildable(config: Config, wanted: Index, dimension: int) -> None:
+    """Build an index over a few made-up vectors, before the one that is there is dropped.
+
+    Whether a server can use a GPU or DiskANN depends on more than its version.
+
+    Raises
+    ------
+    VectorStoreError
+        If the server fails, or is not done after ``vector_store.timeout``.
+    """
+    try:
+        with scratch(config, dimension) as copy:
+            copy.fill(clustered_vectors(ENOUGH, dimension))
+            copy.index.build(wanted, config.vector_store.timeout)
+    except MilvusException as error:
+        raise VectorStoreError(
+            f"the server at {config.vector_store.uri} cannot build {wanted}: {error.message}; "
+            "nothing was changed",
+            f"set index.type to one that does not need {INDEX_TYPES[wanted.type].needs}, e.g. HNSW",
+        ) from error
 
 
 def _make(

@@ -20,7 +20,7 @@ from rag_app.config import Config, VectorStoreSection
 from rag_app.config_checks import index_error
 from rag_app.errors import CollectionMismatchError, InputError, VectorStoreError
 from rag_app.index_build import DenseIndex, configured_index
-from rag_app.indexes import dimension_fault, lite_fault, server_fault
+from rag_app.index_checks import dimension_fault, lite_fault, server_fault
 from rag_app.milvus_lite_files import prepare, wait_for_lock
 
 SCHEMA_VERSION = 1
@@ -128,11 +128,11 @@ def check_backend(client: MilvusClient, config: Config, type_: str) -> bool:
     """
     if config.vector_store.is_lite:  # checked when the configuration was loaded
         return True
-    version = client.get_server_version(timeout=config.vector_store.timeout)
+    version: str = client.get_server_version(timeout=config.vector_store.timeout)
     lite = version.startswith(LITE_VERSION)  # a shared one: milvus-lite server
     fault = lite_fault(type_) if lite else server_fault(type_, version)
     if fault is not None:
-        raise index_error(config, fault)
+        raise index_error(config, fault, asked="" if type_ == config.index.type else type_)
     return lite
 
 
