@@ -3,7 +3,7 @@
 import math
 
 from rag_app.config import SPECIAL_TOKENS, Config
-from rag_app.errors import ConfigError
+from rag_app.errors import ConfigError, InputError
 from rag_app.indexes import INDEX_TYPES
 
 CHARACTERS_PER_TOKEN = 4
@@ -22,6 +22,7 @@ def check_combinations(config: Config) -> None:
     _check_runtime(config)
     _check_chunking(config)
     _check_index(config)
+    _check_filter(config)
     _check_prompt_room(config)
 
 
@@ -91,6 +92,18 @@ def _check_index(config: Config) -> None:
                     f"{config.index.type} does not know",
                     f"use {', '.join(allowed)}" if allowed else f"leave index.{key} out",
                 )
+
+
+def _check_filter(config: Config) -> None:
+    if not config.retrieval.filter.strip():
+        return
+    from rag_app.filter_text import parse_filter  # LlamaIndex: 1.3 s
+
+    try:
+        parse_filter(config.retrieval.filter)
+    except InputError as error:
+        origin = config.origin("retrieval.filter")
+        raise ConfigError(f"retrieval.filter ({origin}): {error.message}", error.remedy) from None
 
 
 def _check_prompt_room(config: Config) -> None:

@@ -84,7 +84,7 @@ def find_store(config: Config) -> CollectionStore | None:
         if not client.has_collection(section.collection, timeout=section.timeout):
             return None
         properties = _properties(client, section)
-        _check_made_by(config, properties)
+        check_made_by(config, properties)
         if properties.get(INDEX) is None:  # killed between making the collection and its index
             _build_index(client, config)
         # Every collection of Milvus Lite reopens released, and LlamaIndex's store never loads it.
@@ -243,18 +243,29 @@ def _build_index(client: MilvusClient, config: Config) -> None:
 
 def _properties(client: MilvusClient, section: VectorStoreSection) -> dict[str, str]:
     described = client.describe_collection(section.collection, timeout=section.timeout)
+    if described["collection_name"] != section.collection:  # LlamaIndex's store finds no alias
+        raise InputError(
+            f"{section.collection!r} in {section.uri} is an alias of the collection "
+            f"{described['collection_name']!r}",
+            f"use that name: --collection {described['collection_name']}",
+        )
     return dict(described.get("properties", {}))
 
 
-def _check_made_by(config: Config, properties: Mapping[str, str]) -> None:
+def check_made_by(config: Config, properties: Mapping[str, str]) -> None:
+    """Refuse a collection that the configuration would not have made.
+
+    Raises
+    ------
+    CollectionMismatchError
+        Naming both sides; the remedy names another collection.
+    """
     section = config.vector_store
-    other = (
-        "set vector_store.collection to another name, "
-        f"e.g. --set vector_store.collection={section.collection}_2"
-    )
+    other = f"use another collection: --collection {section.collection}_2"
     if MADE_BY not in properties:
         raise CollectionMismatchError(
-            f"the collection {section.collection!r} in {section.uri} was not made by rag_app", other
+            f"the collection {section.collection!r} in {section.uri} was not made by rag_app",
+            f"{other} (vector_store.collection); which there are: rag-app collections list",
         )
     made: dict[str, Any] = json.loads(properties[MADE_BY])
     for name, value in asdict(MadeBy.of(config)).items():
@@ -263,5 +274,5 @@ def _check_made_by(config: Config, properties: Mapping[str, str]) -> None:
             raise CollectionMismatchError(
                 f"the collection {section.collection!r} in {section.uri} was made with {key} = "
                 f"{made.get(name)!r}, and the configuration ({config.origin(key)}) says {value!r}",
-                f"set {key} back, or {other} and ingest into that",
+                f"set {key} back, or {other} (vector_store.collection) and ingest into that",
             )
