@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.core.schema import NodeWithScore
-from llama_index.core.vector_stores.types import VectorStoreQueryResult
+from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryResult
 
 from rag_app.collection import CollectionStore
 from rag_app.embeddings import Embedder
@@ -125,6 +125,8 @@ class Batch:
 
     Attributes
     ----------
+    filters
+        Only rows that they let through are searched, for all questions.
     group
         Ask prompts that begin alike one after the other, so that the prefix cache can serve them.
     summary
@@ -135,6 +137,7 @@ class Batch:
     embedder: Embedder
     synthesizer: RagSynthesizer
     similarity_top_k: int
+    filters: MetadataFilters | None = None
     group: bool = True
     summary: BatchSummary = field(default_factory=BatchSummary)
 
@@ -190,7 +193,7 @@ class Batch:
         if not questions:
             return
         vectors = self.embedder.embed_queries([question.text for question in questions])
-        found = self.store.search(vectors, self.similarity_top_k)
+        found = self.store.search(vectors, self.similarity_top_k, filters=self.filters)
         for question, result in zip(questions, found, strict=True):
             nodes = with_scores(result)
             try:

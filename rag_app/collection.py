@@ -9,6 +9,9 @@ from typing import Any
 
 from llama_index.core.schema import BaseNode, TextNode
 from llama_index.core.vector_stores.types import (
+    FilterOperator,
+    MetadataFilter,
+    MetadataFilters,
     VectorStoreQuery,
     VectorStoreQueryMode,
     VectorStoreQueryResult,
@@ -21,6 +24,7 @@ from pymilvus.exceptions import MilvusException
 
 from rag_app.config import Config
 from rag_app.errors import InputError, VectorStoreError
+from rag_app.filters import to_expression
 from rag_app.indexes import Index, search_params
 
 VECTOR_FIELD = "embedding"
@@ -84,6 +88,7 @@ class CollectionStore(MilvusVectorStore):
     _timeout: float = PrivateAttr()
     _uri: str = PrivateAttr()
     _index: Index = PrivateAttr()
+    _is_lite: bool = PrivateAttr()
 
     def __init__(self, config: Config, index: Index) -> None:
         section = config.vector_store
@@ -103,6 +108,7 @@ class CollectionStore(MilvusVectorStore):
         self._timeout = section.timeout
         self._uri = section.uri
         self._index = index
+        self._is_lite = section.is_lite
 
     @classmethod
     def class_name(cls) -> str:
@@ -114,7 +120,9 @@ class CollectionStore(MilvusVectorStore):
         ids = []
         for start in range(0, len(nodes), BATCH_SIZE):
             rows = [_row(node) for node in nodes[start : start + BATCH_SIZE]]
-            self._call("upsert", data=rows)
+            # Milvus Lite's upsert keeps what the old row has and the new one has not; its insert
+            # replaces. A server's insert would write the row twice, and its upsert replaces.
+            self._call("insert" if self._is_lite else "upsert", data=rows)
             ids += [row["id"] for row in rows]
         return ids
 
@@ -123,12 +131,13 @@ class CollectionStore(MilvusVectorStore):
         return await asyncio.to_thread(self.add, nodes, **kwargs)
 
     def query(self, query: VectorStoreQuery, **_: Any) -> VectorStoreQueryResult:
-        """Search by a vector.
+        """Search by a vector, among the rows that the query's filters and ids leave.
 
         Raises
         ------
         InputError
-            For an empty question, metadata filters and modes other than dense search.
+            For an empty question, modes other than dense search, and filters that
+            `rag_app.filters` cannot translate.
         VectorStoreError
             If Milvus fails.
         """
@@ -138,26 +147,35 @@ class CollectionStore(MilvusVectorStore):
             )
         if query.query_embedding is None:  # LlamaIndex's retriever embeds no empty question
             raise InputError("the question is empty", "ask something")
-        if query.filters is not None or query.doc_ids or query.node_ids:
-            # LlamaIndex's translator pastes values unescaped into Milvus expressions.
-            raise InputError("metadata filters are not there yet", "filter the retrieved nodes")
-        return self.search([query.query_embedding or []], query.similarity_top_k)[0]
+        vector, top_k = query.query_embedding or [], query.similarity_top_k
+        return self.search([vector], top_k, filters=_filters_of(query))[0]
 
     def search(
-        self, vectors: Sequence[Sequence[float]], similarity_top_k: int
+        self,
+        vectors: Sequence[Sequence[float]],
+        similarity_top_k: int,
+        *,
+        filters: MetadataFilters | None = None,
     ) -> list[VectorStoreQueryResult]:
         """Search by many vectors in one call (one for each `BATCH_SIZE` of them).
+
+        Parameters
+        ----------
+        filters
+            What the rows must be like; InputError as `rag_app.filters.to_expression` raises it.
 
         Returns
         -------
         list of VectorStoreQueryResult
             One for each vector: nodes best first, higher scores for better ones.
         """
+        expression = to_expression(filters, lite=self._is_lite) if filters else ""
         found = []
         for start in range(0, len(vectors), BATCH_SIZE):
             hits = self._call(
                 "search",
                 data=list(vectors[start : start + BATCH_SIZE]),
+                filter=expression,
                 limit=similarity_top_k,
                 anns_field=VECTOR_FIELD,
                 search_params={
@@ -273,6 +291,9 @@ class CollectionStore(MilvusVectorStore):
 def _row(node: BaseNode) -> dict[str, Any]:
     """Make a Milvus row of a node, as LlamaIndex's store does."""
     row = node_to_metadata_dict(node, remove_text=True, text_field="text")
+    # No value and an empty list are what a missing one is: filters see no difference. The node
+    # itself, in _node_content, keeps them.
+    row = {key: value for key, value in row.items() if value is not None and value != []}
     row.pop("document_id")  # the same as doc_id, kept by LlamaIndex for other stores
     row.pop("ref_doc_id")
     return {
@@ -281,6 +302,15 @@ def _row(node: BaseNode) -> dict[str, Any]:
         "text": node.get_content(),
         VECTOR_FIELD: node.get_embedding(),
     }
+
+
+def _filters_of(query: VectorStoreQuery) -> MetadataFilters | None:
+    """Return a query's filters, document ids and node ids as one."""
+    filters: list[MetadataFilter | MetadataFilters] = [query.filters] if query.filters else []
+    for key, ids in (("doc_id", query.doc_ids), ("id", query.node_ids)):
+        if ids:
+            filters.append(MetadataFilter(key=key, value=ids, operator=FilterOperator.IN))
+    return MetadataFilters(filters=filters) if filters else None
 
 
 def _hex(id_: str) -> str:

@@ -122,6 +122,10 @@ class EmbeddingSection(Section):
         return self.max_length or _max_length_in(self.folder)
 
 
+COLLECTION_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
+"""What Milvus takes for a collection's name."""
+
+
 class VectorStoreSection(Section):
     """Where vectors and texts are kept: Milvus Lite (a path) or a Milvus server (a URI)."""
 
@@ -129,7 +133,7 @@ class VectorStoreSection(Section):
     """A path that ends in ".db" (Milvus Lite, in this process) or "http://host:19530"."""
     token: SecretStr = SecretStr("")
     """"user:password" or an API key, for a server that asks for one. Never printed."""
-    collection: str = Field(default="rag_app", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")
+    collection: str = Field(default="rag_app", pattern=COLLECTION_NAME)
     """Name of the collection: letters, digits and underscores, not starting with a digit."""
     consistency: Literal["Strong", "Session", "Bounded", "Eventually"] = "Session"
     """What a search sees of writes just made (Milvus docs, "Consistency Level")."""
@@ -189,6 +193,9 @@ class RetrievalSection(Section):
     """"dense": by the vectors' nearness to the question's."""
     similarity_top_k: int = Field(default=5, ge=1, le=16384)
     """How many nodes are fetched; 16,384 is Milvus's own limit."""
+    filter: str = ""
+    """Only documents like this are searched, e.g. 'type = "html" and modified >= "2026-01-01"';
+    empty: all. --filter sets it."""
 
 
 class PromptSection(Section):

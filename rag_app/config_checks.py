@@ -3,7 +3,7 @@
 import math
 
 from rag_app.config import SPECIAL_TOKENS, Config
-from rag_app.errors import ConfigError
+from rag_app.errors import ConfigError, InputError
 from rag_app.index_checks import Fault, faults
 
 CHARACTERS_PER_TOKEN = 4
@@ -22,6 +22,7 @@ def check_combinations(config: Config) -> None:
     _check_runtime(config)
     _check_chunking(config)
     _check_index(config)
+    _check_filter(config)
     _check_prompt_room(config)
 
 
@@ -100,6 +101,18 @@ def index_error(config: Config, fault: Fault, asked: str = "") -> ConfigError:
     is_table = fault.key in {"params", "search_params"}
     said = f"{key} ({config.origin(key)})" if is_table else _said(config, key)
     return ConfigError(f"{said} {fault.reason}", fault.remedy)
+
+
+def _check_filter(config: Config) -> None:
+    if not config.retrieval.filter.strip():
+        return
+    from rag_app.filter_text import parse_filter  # LlamaIndex: 1.3 s
+
+    try:
+        parse_filter(config.retrieval.filter)
+    except InputError as error:
+        origin = config.origin("retrieval.filter")
+        raise ConfigError(f"retrieval.filter ({origin}): {error.message}", error.remedy) from None
 
 
 def _check_prompt_room(config: Config) -> None:

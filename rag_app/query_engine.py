@@ -8,6 +8,7 @@ from rag_app.batch import Batch
 from rag_app.chat import ChatEngine
 from rag_app.config import Config
 from rag_app.embeddings import Embedder, build_embedder
+from rag_app.filter_text import parse_filter
 from rag_app.llms import build_llm
 from rag_app.llms.extractive import Extractor
 from rag_app.prompts import PromptTemplate
@@ -18,6 +19,9 @@ from rag_app.vector_store import open_store
 
 def build_index(config: Config) -> VectorStoreIndex:
     """Open the configured collection as a LlamaIndex `VectorStoreIndex`.
+
+    ``retrieval.filter`` is the retriever's and not the index's: hand ``as_retriever`` its own
+    ``filters``.
 
     Raises
     ------
@@ -90,6 +94,7 @@ def build_batch(config: Config) -> Batch:
         embedder=embedder,
         synthesizer=_make_synthesizer(config, embedder, streaming=False),
         similarity_top_k=config.retrieval.similarity_top_k,
+        filters=parse_filter(config.retrieval.filter),
     )
 
 

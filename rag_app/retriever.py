@@ -7,6 +7,7 @@ from llama_index.core.node_parser import SentenceSplitter
 from rag_app.collection import CollectionStore
 from rag_app.config import RetrievalSection
 from rag_app.embeddings import Embedder
+from rag_app.filter_text import parse_filter
 
 
 def make_index(store: CollectionStore, embedder: Embedder) -> VectorStoreIndex:
@@ -26,5 +27,10 @@ def make_index(store: CollectionStore, embedder: Embedder) -> VectorStoreIndex:
 def make_retriever(
     store: CollectionStore, embedder: Embedder, section: RetrievalSection
 ) -> BaseRetriever:
-    """Return the retriever that ``retrieval.mode`` names: nodes best first, sync and async."""
-    return make_index(store, embedder).as_retriever(similarity_top_k=section.similarity_top_k)
+    """Return the retriever that ``retrieval.mode`` names: nodes best first, sync and async.
+
+    Only rows that ``retrieval.filter`` lets through are searched.
+    """
+    return make_index(store, embedder).as_retriever(
+        similarity_top_k=section.similarity_top_k, filters=parse_filter(section.filter)
+    )

@@ -105,7 +105,7 @@ def find_index(config: Config) -> DenseIndex | None:
     try:
         if not client.has_collection(section.collection, timeout=section.timeout):
             return None
-        _check_made_by(config, _properties(client, section))
+        check_made_by(config, _properties(client, section))
         return _index(client, config)
     except MilvusException as error:
         raise as_store_error(error, section.uri) from error
@@ -245,18 +245,29 @@ def _create(client: MilvusClient, config: Config, dimension: int) -> None:
 
 def _properties(client: MilvusClient, section: VectorStoreSection) -> dict[str, str]:
     described = client.describe_collection(section.collection, timeout=section.timeout)
+    if described["collection_name"] != section.collection:  # LlamaIndex's store finds no alias
+        raise InputError(
+            f"{section.collection!r} in {section.uri} is an alias of the collection "
+            f"{described['collection_name']!r}",
+            f"use that name: --collection {described['collection_name']}",
+        )
     return dict(described.get("properties", {}))
 
 
-def _check_made_by(config: Config, properties: Mapping[str, str]) -> None:
+def check_made_by(config: Config, properties: Mapping[str, str]) -> None:
+    """Refuse a collection that the configuration would not have made.
+
+    Raises
+    ------
+    CollectionMismatchError
+        Naming both sides; the remedy names another collection.
+    """
     section = config.vector_store
-    other = (
-        "set vector_store.collection to another name, "
-        f"e.g. --set vector_store.collection={section.collection}_2"
-    )
+    other = f"use another collection: --collection {section.collection}_2"
     if MADE_BY not in properties:
         raise CollectionMismatchError(
-            f"the collection {section.collection!r} in {section.uri} was not made by rag_app", other
+            f"the collection {section.collection!r} in {section.uri} was not made by rag_app",
+            f"{other} (vector_store.collection); which there are: rag-app collections list",
         )
     made: dict[str, Any] = json.loads(properties[MADE_BY])
     for name, value in asdict(MadeBy.of(config)).items():
@@ -265,5 +276,5 @@ def _check_made_by(config: Config, properties: Mapping[str, str]) -> None:
             raise CollectionMismatchError(
                 f"the collection {section.collection!r} in {section.uri} was made with {key} = "
                 f"{made.get(name)!r}, and the configuration ({config.origin(key)}) says {value!r}",
-                f"set {key} back, or {other} and ingest into that",
+                f"set {key} back, or {other} (vector_store.collection) and ingest into that",
             )

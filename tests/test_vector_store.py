@@ -16,8 +16,9 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryMode,
 )
 from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
 
-from rag_app.collection import CollectionStore
+from rag_app.collection import CollectionStore, as_store_error
 from rag_app.config import Config
 from rag_app.documents import list_documents
 from rag_app.errors import CollectionMismatchError, InputError, VectorStoreError
@@ -157,18 +158,47 @@ def test_ids_that_are_not_hex_digests_are_refused(id_: str, store: CollectionSto
     assert store.count() == 3
 
 
-def test_filters_and_other_modes_are_refused(store: CollectionStore) -> None:
+def test_other_modes_are_refused(store: CollectionStore) -> None:
     vector = FakeEmbedder()._get_query_embedding("x")
+    with pytest.raises(InputError, match="query mode 'hybrid'"):
+        store.query(
+            VectorStoreQuery(
+                query_embedding=vector, similarity_top_k=1, mode=VectorStoreQueryMode.HYBRID
+            )
+        )
+
+
+def test_a_query_searches_only_the_rows_that_it_names(store: CollectionStore) -> None:
+    other = node("graphs of bread", 3, document="f" * 32)
+    other.metadata["path"] = 'a" or "'
+    store.add([other])
+    vector = FakeEmbedder()._get_query_embedding("x")
+
+    def found(**query: Any) -> list[str]:
+        asked = VectorStoreQuery(query_embedding=vector, similarity_top_k=9, **query)
+        nodes = store.query(asked).nodes
+        assert nodes is not None
+        assert asyncio.run(store.aquery(asked)).ids == [hit.node_id for hit in nodes]
+        return sorted(hit.get_content() for hit in nodes)
+
     filters = MetadataFilters(filters=[MetadataFilter(key="path", value='a" or "')])
-    for query in (
-        VectorStoreQuery(query_embedding=vector, similarity_top_k=1, filters=filters),
-        VectorStoreQuery(query_embedding=vector, similarity_top_k=1, doc_ids=[ID]),
-        VectorStoreQuery(
-            query_embedding=vector, similarity_top_k=1, mode=VectorStoreQueryMode.HYBRID
-        ),
-    ):
-        with pytest.raises(InputError):
-            store.query(query)
+    assert found(filters=filters) == ["graphs of bread"]
+    assert found(doc_ids=[ID]) == sorted(TEXTS)
+    assert found(doc_ids=[ID, "f" * 32]) == sorted([*TEXTS, "graphs of bread"])
+    assert found(doc_ids=['x"] or doc_id not in ["']) == []
+    assert found(node_ids=[f"{0:032x}", f"{3:032x}"]) == [TEXTS[0], "graphs of bread"]
+    assert found(node_ids=[f"{0:032x}"], filters=filters) == []
+
+
+def test_a_node_written_again_has_only_what_it_has_now(store: CollectionStore) -> None:
+    changed = node(TEXTS[0], 0)
+    changed.metadata["page"] = 3
+    store.add([changed])
+    filters = MetadataFilters(filters=[MetadataFilter(key="page", value=3)])
+    assert store.search([[1.0] * 64], 9, filters=filters)[0].ids == [f"{0:032x}"]
+    store.add([node(TEXTS[0], 0)])
+    assert store.search([[1.0] * 64], 9, filters=filters)[0].ids == []
+    assert store.count() == 3
 
 
 def test_async_search_works_in_two_event_loops(store: CollectionStore) -> None:
@@ -210,7 +240,7 @@ def test_collection_of_another_configuration_is_refused(
         assert f"made with {key} = {made}" in message
         assert f"the configuration (command line) says {says}" in message
         assert f"set {key} back" in caught.value.remedy
-        assert "vector_store.collection=rag_app_2" in caught.value.remedy
+        assert "--collection rag_app_2 (vector_store.collection)" in caught.value.remedy
 
 
 def test_collection_of_another_program_is_refused(make_config: MakeConfig, here: Path) -> None:
@@ -220,7 +250,7 @@ def test_collection_of_another_program_is_refused(make_config: MakeConfig, here:
     client.create_collection("rag_app", dimension=8)
     with pytest.raises(CollectionMismatchError, match="was not made by rag_app") as caught:
         open_store(config)
-    assert "vector_store.collection=rag_app_2" in caught.value.remedy
+    assert "--collection rag_app_2 (vector_store.collection)" in caught.value.remedy
 
 
 def test_two_collections_share_a_database(
@@ -260,6 +290,7 @@ def test_an_index_that_differs_is_told_and_searched(
 HOLD = """
 import sys
 from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
 client = MilvusClient(sys.argv[1])
 print("open", flush=True)
 sys.stdin.read()
@@ -308,6 +339,12 @@ def test_a_folder_that_cannot_be_made_is_an_error(make_config: MakeConfig, here:
     with pytest.raises(VectorStoreError, match="cannot be made") as caught:
         create_store(make_config(vector_store__uri="file/x.db"), dimension=8)
     assert "vector_store.uri" in caught.value.remedy
+
+
+def test_a_token_that_is_refused_names_its_variable() -> None:
+    error = as_store_error(MilvusException(65535, "auth check failure"), "http://milvus:19530")
+    assert "refuses the token" in error.message
+    assert error.remedy == "set RAG_APP_VECTOR_STORE__TOKEN=user:password"
 
 
 def test_server_that_is_not_there_is_an_error_in_time(make_config: MakeConfig) -> None:

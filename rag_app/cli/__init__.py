@@ -8,6 +8,7 @@ import click
 from rag_app import __version__
 from rag_app.cli.batch import batch_command
 from rag_app.cli.chat import chat_command
+from rag_app.cli.collections import collections_group
 from rag_app.cli.common import RagAppGroup, common_options
 from rag_app.cli.config import config_group
 from rag_app.cli.doctor import doctor_command
@@ -48,6 +49,7 @@ for command in (
     batch_command,
     chat_command,
     documents_group,
+    collections_group,
     verify_command,
     index_group,
     config_group,

@@ -11,6 +11,7 @@ import click
 
 from rag_app.cli.common import (
     common_options,
+    filter_option,
     load,
     print_json,
     progress_bar,
@@ -25,6 +26,7 @@ from rag_app.errors import InputError, UserError
     epilog="\b\nExamples:\n"
     "  rag-app batch questions.jsonl -o answers.jsonl\n"
     "  rag-app batch questions.txt -o answers.jsonl --json\n"
+    """  rag-app batch questions.txt -o answers.jsonl --filter 'type in ["pdf", "docx"]'\n"""
     "  echo 'What is an index?' | rag-app batch -",
 )
 @click.argument("questions")
@@ -35,6 +37,7 @@ from rag_app.errors import InputError, UserError
     metavar="FILE",
     help="Answers, a JSON object a line, as they are finished; default: standard output.",
 )
+@filter_option
 @common_options
 def batch_command(questions: str, output: str) -> None:
     """Answer all QUESTIONS: a question a line, or JSON Lines of {"question": …, "id": …}.

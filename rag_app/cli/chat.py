@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rag_app.cli.common import common_options, load, say
+from rag_app.cli.common import common_options, filter_option, load, say
 from rag_app.cli.query import print_sources
 from rag_app.errors import UserError
 
@@ -18,8 +18,10 @@ _HELP = "/sources shows what the last answer rests on, /reset forgets the conver
     "chat",
     epilog="\b\nExamples:\n"
     "  rag-app --profile gpu chat\n"
-    "  rag-app --set llm.backend=vllm-server chat",
+    "  rag-app --set llm.backend=vllm-server chat\n"
+    """  rag-app --profile gpu chat --filter 'title contains "Handbook"'""",
 )
+@filter_option
 @common_options
 def chat_command() -> None:
     """Talk with the language model about the documents, over several turns.

@@ -33,17 +33,23 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
     kept = context.meta.setdefault(_OPTIONS, {"assignments": ()})
     if parameter.name == "assignments":
         kept["assignments"] += tuple(value)
-    elif value:
+    elif value or value == "":
         kept[parameter.name] = value
 
 
 def common_options(command: F) -> F:
-    """Add --config, --profile, --set, --wait, --json and -v."""
+    """Add --config, --profile, --collection, --set, --wait, --json and -v."""
     kept: dict[str, Any] = {"expose_value": False, "callback": _remember}
     for option in reversed(
         [
             click.option("--config", metavar="FILE", help="Configuration file.", **kept),
             click.option("--profile", metavar="NAME", help="Profile to switch on.", **kept),
+            click.option(
+                "--collection",
+                metavar="NAME",
+                help="Collection to use, as --set vector_store.collection=NAME.",
+                **kept,
+            ),
             click.option(
                 "--set",
                 "assignments",
@@ -67,6 +73,18 @@ def common_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def filter_option(command: F) -> F:
+    """Add --filter to a command that searches."""
+    return click.option(
+        "--filter",
+        metavar="FILTER",
+        expose_value=False,
+        callback=_remember,
+        help="Search only documents like this, e.g. 'type = \"html\" and page <= 3'; in place of "
+        'retrieval.filter, "" for none.',
+    )(command)
 
 
 def _option(name: str) -> Any:
@@ -97,6 +115,9 @@ def load() -> "Config":
     overrides: dict[str, Any] = dict(assignments)
     if _option("wait"):
         overrides["vector_store.lock_timeout"] = _option("wait")
+    for option, key in (("collection", "vector_store.collection"), ("filter", "retrieval.filter")):
+        if _option(option) is not None:
+            overrides[key] = _option(option)
     config = load_config(_option("config"), _option("profile"), overrides)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("rag_app").setLevel(logging.INFO if is_verbose() else logging.WARNING)

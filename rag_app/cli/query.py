@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rag_app.cli.common import common_options, load, print_json, quick_start, say, wants_json
+from rag_app.cli.common import (
+    common_options,
+    filter_option,
+    load,
+    print_json,
+    quick_start,
+    say,
+    wants_json,
+)
 from rag_app.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,10 +26,12 @@ if TYPE_CHECKING:
     epilog="\b\nExamples:\n"
     '  rag-app query "Which index types does Milvus Lite build?"\n'
     "  echo 'What is an index?' | rag-app query - --json\n"
-    '  rag-app query "What is an index?" --explain --set retrieval.similarity_top_k=10',
+    '  rag-app query "What is an index?" --explain --set retrieval.similarity_top_k=10\n'
+    """  rag-app query "What is new?" --filter 'type = "html" and modified >= "2026-01-01"'""",
 )
 @click.argument("question")
 @click.option("--explain", is_flag=True, help="Print what was kept, trimmed and dropped, and why.")
+@filter_option
 @common_options
 def query_command(question: str, explain: bool) -> None:
     """Answer QUESTION from the documents, with sources; "-" reads it from standard input."""
@@ -61,9 +71,11 @@ def query_command(question: str, explain: bool) -> None:
     "retrieve",
     epilog="\b\nExamples:\n"
     '  rag-app retrieve "What is an index?"\n'
-    '  rag-app retrieve "What is an index?" --json --set retrieval.similarity_top_k=20',
+    '  rag-app retrieve "What is an index?" --json --set retrieval.similarity_top_k=20\n'
+    """  rag-app retrieve "What is an index?" --filter 'path contains "guide/" and not page > 9'""",
 )
 @click.argument("question")
+@filter_option
 @common_options
 def retrieve_command(question: str) -> None:
     """Print the contexts nearest to QUESTION, best first, without asking an LLM."""
