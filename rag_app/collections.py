@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +221,7 @@ def _index(
         return {}
     section = config.vector_store
     built = DenseIndex(client, name, lite=section.is_lite, timeout=section.timeout).read()
-    return asdict(built) if built else {}
+    return built.to_dict() if built else {}
 
 
 def _aliases(client: MilvusClient, config: Config, described: dict[str, Any]) -> list[str]:
