@@ -12,8 +12,10 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from rag_app.collection import CollectionStore
 from rag_app.config import RetrievalSection
 from rag_app.embeddings import Embedder
+from rag_app.errors import InputError
 from rag_app.expansion import expand
 from rag_app.filter_text import parse_filter
+from rag_app.reranker import build_reranker
 from rag_app.search import Asked, needs_vectors
 
 
@@ -79,6 +81,8 @@ class Retriever(BaseRetriever):
         return [self._refine(bundle, nodes) for bundle, nodes in zip(bundles, found, strict=True)]
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        if not query_bundle.query_str.strip():
+            raise InputError("the question is empty", "ask something")
         vectors = []
         if self._embedder is not None and needs_vectors(self._section.mode):
             vectors = [
@@ -95,7 +99,7 @@ class Retriever(BaseRetriever):
     def _refine(self, query: QueryBundle, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
         section = self._section
         if self._reranker is not None:
-            nodes = self._reranker.postprocess_nodes(nodes, query)[: section.similarity_top_k]
+            nodes = self._reranker.postprocess_nodes(nodes, query)
         if section.min_score is not None:
             nodes = [node for node in nodes if (node.score or 0.0) >= section.min_score]
         if section.expand:
@@ -113,4 +117,5 @@ def make_retriever(
     ModelUnavailableError
         If the reranker's model is not here and cannot be fetched.
     """
-    return Retriever(store, embedder, section)
+    reranker = build_reranker(section.reranker, section.similarity_top_k)
+    return Retriever(store, embedder, section, reranker)

@@ -33,8 +33,12 @@ _UNSPACED = (
 )
 """Scripts whose words are not told apart by spaces, or (Hangul) carry their particles with them."""
 
-_RUN = re.compile(rf"([{_UNSPACED}]+)|((?:(?![{_UNSPACED}])[\w\u0300-\u036f])+)")
-_PARTS = re.compile(r"[^\W\d_]+|\d+")
+_MARKS = "\u0300-\u036f\u0900-\u0963\u0966-\u0dff"
+"""Accents and the vowel signs of India's scripts, which Python's ``\\w`` leaves out."""
+
+_RUN = re.compile(rf"([{_UNSPACED}]+)|((?:(?![{_UNSPACED}])[\w{_MARKS}])+)")
+_PARTS = re.compile(rf"(?:[^\W\d_]|[{_MARKS}])+|\d+")
+_NO_WORD = re.compile(r"\W")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _LONGEST = 64
 """Characters of a term; what is longer (a digest, a data URL) is cut."""
@@ -65,14 +69,14 @@ class TermAnalyzer:
     def _terms(self, text: str) -> Iterator[str]:
         for run in _RUN.finditer(text):
             if unspaced := run[1]:
-                yield from _pairs(unspaced)
+                yield from map(_spell, _pairs(unspaced))
                 continue
             word = run[2]
             parts = [part for piece in _PARTS.findall(word) for part in _CAMEL.split(piece)]
             for each in parts if parts == [word] else [word, *parts]:
                 folded = each.lower()
                 if folded not in self._stop_words:
-                    yield self._stem(folded)[:_LONGEST]
+                    yield _spell(self._stem(folded)[:_LONGEST])
 
 
 def _pairs(run: str) -> Iterator[str]:
@@ -80,6 +84,11 @@ def _pairs(run: str) -> Iterator[str]:
         yield run
     for one, other in pairwise(run):
         yield one + other
+
+
+def _spell(term: str) -> str:
+    """Write signs at which Milvus Lite's tokenizer would split a term as their code points."""
+    return _NO_WORD.sub(lambda sign: f"{ord(sign[0]):x}", term)
 
 
 def _stemmer(language: str) -> Callable[[str], str]:

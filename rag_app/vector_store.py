@@ -7,6 +7,7 @@ is written in its properties.
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -223,6 +224,9 @@ def connect(section: VectorStoreSection) -> MilvusClient:
         # They log what they also raise, and what Lite does not implement and nobody needs.
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     if section.is_lite:
+        # gRPC counts its own pings of the server in this process as too many when nothing was asked
+        # for a minute, says so on standard error, and connects again.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         prepare(Path(section.uri))
         wait_for_lock(Path(section.uri), section.lock_timeout)
     try:
