@@ -344,11 +344,14 @@ def _node(hit: Hit) -> NodeWithScore:
 
 def _filters_of(query: VectorStoreQuery) -> MetadataFilters | None:
     """Return a query's filters, document ids and node ids as one."""
-    filters: list[MetadataFilter | MetadataFilters] = [query.filters] if query.filters else []
-    for key, ids in (("doc_id", query.doc_ids), ("id", query.node_ids)):
-        if ids:
-            filters.append(MetadataFilter(key=key, value=ids, operator=FilterOperator.IN))
-    return MetadataFilters(filters=filters) if filters else None
+    filters: list[MetadataFilter | MetadataFilters] = [
+        MetadataFilter(key=key, value=ids, operator=FilterOperator.IN)
+        for key, ids in (("doc_id", query.doc_ids), ("id", query.node_ids))
+        if ids
+    ]
+    if query.filters and filters:
+        filters.append(query.filters)
+    return MetadataFilters(filters=filters) if filters else query.filters
 
 
 def _hex(id_: str) -> str:
