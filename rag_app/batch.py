@@ -13,14 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.schema import NodeWithScore
-from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryResult
-
-from rag_app.collection import CollectionStore
-from rag_app.embeddings import Embedder
 from rag_app.errors import InputError, UserError
 from rag_app.postprocessor import Packed
 from rag_app.prompts import number_sources
+from rag_app.retriever import Retriever
 from rag_app.schema import Record, Source
 from rag_app.synthesizer import RagSynthesizer
 
@@ -125,19 +121,14 @@ class Batch:
 
     Attributes
     ----------
-    filters
-        Only rows that they let through are searched, for all questions.
     group
         Ask prompts that begin alike one after the other, so that the prefix cache can serve them.
     summary
         Of the last `run`, up to date when that has ended.
     """
 
-    store: CollectionStore
-    embedder: Embedder
+    retriever: Retriever
     synthesizer: RagSynthesizer
-    similarity_top_k: int
-    filters: MetadataFilters | None = None
     group: bool = True
     summary: BatchSummary = field(default_factory=BatchSummary)
 
@@ -192,20 +183,12 @@ class Batch:
     def _pack(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Packed | BadLine]]:
         if not questions:
             return
-        vectors = self.embedder.embed_queries([question.text for question in questions])
-        found = self.store.search(vectors, self.similarity_top_k, filters=self.filters)
-        for question, result in zip(questions, found, strict=True):
-            nodes = with_scores(result)
+        found = self.retriever.retrieve_each([question.text for question in questions])
+        for question, nodes in zip(questions, found, strict=True):
             try:
                 yield question, self.synthesizer.pack(question.text, nodes)
             except UserError as error:  # this question's own: too long for the window
                 yield question, BadLine(question.line, error.message)
-
-
-def with_scores(result: VectorStoreQueryResult) -> list[NodeWithScore]:
-    """Turn what the store found into what a retriever returns."""
-    pairs = zip(result.nodes or (), result.similarities or (), strict=True)
-    return [NodeWithScore(node=node, score=score) for node, score in pairs]
 
 
 def read_questions(lines: Iterable[str], name: str) -> Iterator[Question | BadLine]:

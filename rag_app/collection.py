@@ -3,11 +3,11 @@
 import asyncio
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.schema import BaseNode, TextNode
+from llama_index.core.schema import BaseNode, NodeWithScore, TextNode
 from llama_index.core.vector_stores.types import (
     FilterOperator,
     MetadataFilter,
@@ -22,16 +22,27 @@ from llama_index.vector_stores.milvus.base import IndexManagement
 from pydantic import PrivateAttr
 from pymilvus.exceptions import MilvusException
 
-from rag_app.config import Config
+from rag_app.config import Config, RetrievalSection
 from rag_app.errors import InputError, VectorStoreError
+from rag_app.expansion import Span
 from rag_app.filters import to_expression
-from rag_app.indexes import Index, search_params
-
-VECTOR_FIELD = "embedding"
+from rag_app.indexes import Index
+from rag_app.milvus_search import VECTOR_FIELD, MilvusSearch
+from rag_app.search import Asked, Hit, find, needs_vectors
+from rag_app.terms import TermAnalyzer
+from rag_app.word_index import TERMS_FIELD
 
 BATCH_SIZE = 1000
 """Rows per write: 100 to 1,000 were fastest on Milvus Lite 3.2."""
 
+_QUERY_MODES = {
+    VectorStoreQueryMode.DEFAULT: "dense",
+    VectorStoreQueryMode.TEXT_SEARCH: "text",
+    VectorStoreQueryMode.SPARSE: "text",
+    VectorStoreQueryMode.HYBRID: "hybrid",
+    VectorStoreQueryMode.SEMANTIC_HYBRID: "hybrid",
+    VectorStoreQueryMode.MMR: "mmr",
+}
 _HEX_ID = re.compile(r"[0-9a-f]{32}\Z")
 _DOCUMENT_FIELDS = "doc_id path title type size root content_hash node_count".split()  # noqa: SIM905
 
@@ -87,10 +98,12 @@ class CollectionStore(MilvusVectorStore):
 
     _timeout: float = PrivateAttr()
     _uri: str = PrivateAttr()
-    _index: Index = PrivateAttr()
     _is_lite: bool = PrivateAttr()
+    _retrieval: RetrievalSection = PrivateAttr()
+    _terms: TermAnalyzer | None = PrivateAttr()
+    _search: MilvusSearch = PrivateAttr()
 
-    def __init__(self, config: Config, index: Index) -> None:
+    def __init__(self, config: Config, index: Index, *, has_words: bool) -> None:
         section = config.vector_store
         super().__init__(
             uri=section.uri,
@@ -107,8 +120,10 @@ class CollectionStore(MilvusVectorStore):
         )
         self._timeout = section.timeout
         self._uri = section.uri
-        self._index = index
         self._is_lite = section.is_lite
+        self._retrieval = config.retrieval
+        self._terms = TermAnalyzer(config.retrieval.language) if has_words else None
+        self._search = MilvusSearch(self._call, index, config.index.search_params, self._terms)
 
     @classmethod
     def class_name(cls) -> str:
@@ -119,7 +134,7 @@ class CollectionStore(MilvusVectorStore):
         """Write nodes with their embeddings; a node that is there already is replaced."""
         ids = []
         for start in range(0, len(nodes), BATCH_SIZE):
-            rows = [_row(node) for node in nodes[start : start + BATCH_SIZE]]
+            rows = [self._row(node) for node in nodes[start : start + BATCH_SIZE]]
             # Milvus Lite's upsert keeps what the old row has and the new one has not; its insert
             # replaces. A server's insert would write the row twice, and its upsert replaces.
             self._call("insert" if self._is_lite else "upsert", data=rows)
@@ -131,64 +146,68 @@ class CollectionStore(MilvusVectorStore):
         return await asyncio.to_thread(self.add, nodes, **kwargs)
 
     def query(self, query: VectorStoreQuery, **_: Any) -> VectorStoreQueryResult:
-        """Search by a vector, among the rows that the query's filters and ids leave.
+        """Search by nearness, words or both, among the rows that filters and ids leave.
+
+        A query's ``alpha`` (1: vectors alone, 0: words alone), ``sparse_top_k`` and
+        ``mmr_threshold`` go before ``[retrieval]``.
 
         Raises
         ------
         InputError
-            For an empty question, modes other than dense search, and filters that
-            `rag_app.filters` cannot translate.
+            For an empty question, modes that are not there, and filters that `rag_app.filters`
+            cannot translate.
+        ConfigError
+            If the mode needs words, and the collection has none.
         VectorStoreError
             If Milvus fails.
         """
-        if query.mode != VectorStoreQueryMode.DEFAULT:
+        mode = _QUERY_MODES.get(query.mode)
+        if mode is None:
             raise InputError(
-                f"the query mode {query.mode.value!r} is not there", "use dense search"
+                f"the query mode {query.mode.value!r} is not there",
+                f"use one of {', '.join(known.value for known in _QUERY_MODES)}",
             )
-        if query.query_embedding is None:  # LlamaIndex's retriever embeds no empty question
+        vectors = [query.query_embedding] if query.query_embedding else []
+        if needs_vectors(mode) and not vectors:  # LlamaIndex's retriever embeds no empty question
             raise InputError("the question is empty", "ask something")
-        vector, top_k = query.query_embedding or [], query.similarity_top_k
-        return self.search([vector], top_k, filters=_filters_of(query))[0]
+        changes: dict[str, Any] = {"mode": mode, "similarity_top_k": query.similarity_top_k}
+        if query.alpha is not None:
+            changes["text_weight"] = 1 - query.alpha
+        if query.sparse_top_k is not None:
+            changes["candidates"] = query.sparse_top_k
+        if query.mmr_threshold is not None:
+            changes["mmr_threshold"] = query.mmr_threshold
+        asked = Asked([query.query_str or ""], vectors)
+        section = self._retrieval.model_copy(update=changes)
+        (nodes,) = self.find(asked, section, filters=_filters_of(query))
+        return VectorStoreQueryResult(
+            nodes=[node.node for node in nodes],
+            similarities=[node.score or 0.0 for node in nodes],
+            ids=[node.node_id for node in nodes],
+        )
 
-    def search(
-        self,
-        vectors: Sequence[Sequence[float]],
-        similarity_top_k: int,
-        *,
-        filters: MetadataFilters | None = None,
-    ) -> list[VectorStoreQueryResult]:
-        """Search by many vectors in one call (one for each `BATCH_SIZE` of them).
+    def find(
+        self, asked: Asked, section: RetrievalSection, *, filters: MetadataFilters | None = None
+    ) -> list[list[NodeWithScore]]:
+        """Find nodes for many questions, in few calls to Milvus: one list each, best first.
 
         Parameters
         ----------
         filters
-            What the rows must be like; InputError as `rag_app.filters.to_expression` raises it.
+            What the rows must be like.
 
-        Returns
-        -------
-        list of VectorStoreQueryResult
-            One for each vector: nodes best first, higher scores for better ones.
+        Raises
+        ------
+        InputError
+            If `rag_app.filters` cannot translate the filters.
+        ConfigError
+            If the mode needs words, and the collection has none.
+        VectorStoreError
+            If Milvus fails.
         """
         expression = to_expression(filters, lite=self._is_lite) if filters else ""
-        found = []
-        for start in range(0, len(vectors), BATCH_SIZE):
-            hits = self._call(
-                "search",
-                data=list(vectors[start : start + BATCH_SIZE]),
-                filter=expression,
-                limit=similarity_top_k,
-                anns_field=VECTOR_FIELD,
-                search_params={
-                    "params": search_params(self._index, self.search_config or {}, similarity_top_k)
-                },
-                output_fields=[self.text_key, "_node_content", "_node_type"],
-            )
-            for of_one in hits:
-                nodes, scores, ids = self._parse_from_milvus_results([of_one])
-                if self.similarity_metric == "L2":
-                    scores = [-distance for distance in scores]
-                found.append(VectorStoreQueryResult(nodes=nodes, similarities=scores, ids=ids))
-        return found
+        among = replace(asked, expression=expression)
+        return [[_node(hit) for hit in hits] for hits in find(self._search, among, section)]
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Search as `query` does, from any event loop."""
@@ -227,10 +246,16 @@ class CollectionStore(MilvusVectorStore):
 
     def nodes_of(self, document_id: str) -> list[TextNode]:
         """Return a document's nodes in document order."""
-        rows = self._rows(f'doc_id == "{_hex(document_id)}"', ["text", "_node_content"])
-        nodes = [metadata_dict_to_node(dict(row), text=row["text"]) for row in rows]
-        texts = [node for node in nodes if isinstance(node, TextNode)]
-        return sorted(texts, key=lambda node: (node.start_char_idx or 0, node.node_id))
+        nodes = self._nodes(f'doc_id == "{_hex(document_id)}"')
+        return sorted(nodes, key=lambda node: (node.start_char_idx or 0, node.node_id))
+
+    def nodes_in(self, spans: Sequence[Span]) -> list[TextNode]:
+        """Return the nodes of many stretches of documents, in no order."""
+        expression = " or ".join(
+            f'(doc_id == "{_hex(document)}" and position >= {first:d} and position <= {last:d})'
+            for document, first, last in spans
+        )
+        return self._nodes(expression) if spans else []
 
     def texts(self) -> Iterator[tuple[str, str, str]]:
         """Yield document id, node id and text of every row."""
@@ -256,12 +281,36 @@ class CollectionStore(MilvusVectorStore):
     @property
     def built_index(self) -> Index:
         """The index over the vectors, as it was when the collection was opened."""
-        return self._index
+        return self._search.index
 
     def use_index(self, index: Index) -> None:
         """Take notice of another index that was built over the vectors."""
-        self._index = index
+        self._search.index = index
         self.similarity_metric = index.metric
+
+    def _row(self, node: BaseNode) -> dict[str, Any]:
+        """Make a Milvus row of a node, as LlamaIndex's store does."""
+        row = node_to_metadata_dict(node, remove_text=True, text_field="text")
+        # No value and an empty list are what a missing one is: filters see no difference. The node
+        # itself, in _node_content, keeps them.
+        row = {key: value for key, value in row.items() if value is not None and value != []}
+        row.pop("document_id")  # the same as doc_id, kept by LlamaIndex for other stores
+        row.pop("ref_doc_id")
+        if self._terms is not None:
+            # A passage in the middle of a document seldom says what the document is about.
+            title = node.metadata.get("title", "")
+            row[TERMS_FIELD] = self._terms(f"{title}\n{node.get_content()}")
+        return {
+            **row,
+            "id": node.node_id,
+            "text": node.get_content(),
+            VECTOR_FIELD: node.get_embedding(),
+        }
+
+    def _nodes(self, expression: str) -> list[TextNode]:
+        rows = self._rows(expression, ["text", "_node_content"])
+        nodes = [metadata_dict_to_node(dict(row), text=row["text"]) for row in rows]
+        return [node for node in nodes if isinstance(node, TextNode)]
 
     def _rows(self, expression: str, fields: Sequence[str]) -> Iterable[Mapping[str, Any]]:
         iterator = self._call(
@@ -288,29 +337,21 @@ class CollectionStore(MilvusVectorStore):
             raise as_store_error(error, self._uri) from error
 
 
-def _row(node: BaseNode) -> dict[str, Any]:
-    """Make a Milvus row of a node, as LlamaIndex's store does."""
-    row = node_to_metadata_dict(node, remove_text=True, text_field="text")
-    # No value and an empty list are what a missing one is: filters see no difference. The node
-    # itself, in _node_content, keeps them.
-    row = {key: value for key, value in row.items() if value is not None and value != []}
-    row.pop("document_id")  # the same as doc_id, kept by LlamaIndex for other stores
-    row.pop("ref_doc_id")
-    return {
-        **row,
-        "id": node.node_id,
-        "text": node.get_content(),
-        VECTOR_FIELD: node.get_embedding(),
-    }
+def _node(hit: Hit) -> NodeWithScore:
+    node = metadata_dict_to_node(hit.fields, text=hit.fields["text"])
+    return NodeWithScore(node=node, score=hit.score)
 
 
 def _filters_of(query: VectorStoreQuery) -> MetadataFilters | None:
     """Return a query's filters, document ids and node ids as one."""
-    filters: list[MetadataFilter | MetadataFilters] = [query.filters] if query.filters else []
-    for key, ids in (("doc_id", query.doc_ids), ("id", query.node_ids)):
-        if ids:
-            filters.append(MetadataFilter(key=key, value=ids, operator=FilterOperator.IN))
-    return MetadataFilters(filters=filters) if filters else None
+    filters: list[MetadataFilter | MetadataFilters] = [
+        MetadataFilter(key=key, value=ids, operator=FilterOperator.IN)
+        for key, ids in (("doc_id", query.doc_ids), ("id", query.node_ids))
+        if ids
+    ]
+    if query.filters and filters:
+        filters.append(query.filters)
+    return MetadataFilters(filters=filters) if filters else query.filters
 
 
 def _hex(id_: str) -> str:

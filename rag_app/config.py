@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
 from rag_app.indexes import INDEX_TYPES, METRICS
+from rag_app.terms import LANGUAGES
 
 SPECIAL_TOKENS = 2
 """``[CLS]`` and ``[SEP]``, which BERT-like embedders add to each text."""
@@ -51,10 +52,10 @@ class ChunkingSection(Section):
 
     unit: Literal["tokens", "characters"] = "tokens"
     """What size and overlap count: the embedder's own tokens, or characters."""
-    size: int = Field(default=254, ge=16)
-    """Longest node, in units; title included, special tokens not. The default is all that MiniLM
-    reads (256 tokens, less two special ones)."""
-    overlap: int = Field(default=25, ge=0)
+    size: int = Field(default=224, ge=16)
+    """Longest node, in units. The default found most on the labelled sets (docs/retrieval.md), and
+    is less than what MiniLM reads: 254 tokens and two special ones."""
+    overlap: int = Field(default=22, ge=0)
     """How much of a node's end the next one repeats, in units."""
 
 
@@ -186,16 +187,75 @@ class IndexSection(Section):
         return value
 
 
+class RerankerSection(Section):
+    """A cross-encoder that reads question and context together, and orders the hits anew."""
+
+    model: str = ""
+    """A hub name ("BAAI/bge-reranker-base") or a folder; with a server the served name, where it
+    serves several. Empty without a server: no reranker."""
+    base_url: str = ""
+    """A vLLM server that runs the model ("http://127.0.0.1:8001/v1"); empty: in this process."""
+    api_key: SecretStr = SecretStr("")
+    """The server's key, if it asks for one. Never printed."""
+    timeout: float = Field(default=60.0, gt=0)
+    """Seconds to wait for the server."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _url_is_http(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError('must start with "http://" or "https://"')
+        if "@" in value:
+            raise ValueError(
+                "a password does not belong here; set RAG_APP_RETRIEVAL__RERANKER__API_KEY"
+            )
+        return value
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is one."""
+        return bool(self.model or self.base_url)
+
+
 class RetrievalSection(Section):
     """How contexts are found."""
 
-    mode: Literal["dense"] = "dense"
-    """"dense": by the vectors' nearness to the question's."""
+    mode: Literal["dense", "text", "hybrid", "mmr"] = "hybrid"
+    """"dense": by the vectors' nearness to the question's; "text": by its words (BM25); "hybrid":
+    by both; "mmr": by nearness, passing over what says the same again (maximal marginal
+    relevance)."""
     similarity_top_k: int = Field(default=5, ge=1, le=16384)
     """How many nodes are fetched; 16,384 is Milvus's own limit."""
     filter: str = ""
     """Only documents like this are searched, e.g. 'type = "html" and modified >= "2026-01-01"';
     empty: all. --filter sets it."""
+    candidates: int = Field(default=50, ge=1, le=16384)
+    """How many nodes "hybrid" takes from each search, "mmr" chooses from, and a reranker reads."""
+    language: str = "english"
+    """Whose stemming and stop words the words are counted with; "standard": none. Chinese, Japanese
+    and Korean are told by their characters."""
+    fusion: Literal["weighted", "rrf"] = "weighted"
+    """How "hybrid" joins its two searches: by their scores, or by ranks alone (reciprocal rank
+    fusion)."""
+    text_weight: float = Field(default=0.65, ge=0.0, le=1.0)
+    """How much the words count in "hybrid", where both searches are equally sure; the rest is the
+    vectors'."""
+    mmr_threshold: float = Field(default=0.5, ge=0.0, le=1.0)
+    """1: nearness alone; 0: variety alone (LlamaIndex's name and default)."""
+    min_score: float | None = None
+    """Nodes with a lower score are not relevant; for "dense" and "mmr", and after a reranker, whose
+    scores can be compared from question to question."""
+    expand: int = Field(default=0, ge=0, le=100)
+    """How many neighbours on each side of a hit are joined with it, where the window has room."""
+    reranker: RerankerSection = RerankerSection()
+    """Orders the hits anew; off unless it has a model."""
+
+    @field_validator("language")
+    @classmethod
+    def _language_is_known(cls, value: str) -> str:
+        if value not in LANGUAGES:
+            raise ValueError(f"not a language of the stemmer; use one of {', '.join(LANGUAGES)}")
+        return value
 
 
 class PromptSection(Section):

@@ -23,6 +23,7 @@ def check_combinations(config: Config) -> None:
     _check_chunking(config)
     _check_index(config)
     _check_filter(config)
+    _check_retrieval(config)
     _check_prompt_room(config)
 
 
@@ -113,6 +114,24 @@ def _check_filter(config: Config) -> None:
     except InputError as error:
         origin = config.origin("retrieval.filter")
         raise ConfigError(f"retrieval.filter ({origin}): {error.message}", error.remedy) from None
+
+
+def _check_retrieval(config: Config) -> None:
+    retrieval = config.retrieval
+    chooses = retrieval.mode in {"hybrid", "mmr"} or retrieval.reranker.is_on
+    if chooses and retrieval.candidates < retrieval.similarity_top_k:
+        raise ConfigError(
+            f"{_said(config, 'retrieval.candidates')} is less than "
+            f"{_said(config, 'retrieval.similarity_top_k')}",
+            f"set retrieval.candidates to {retrieval.similarity_top_k} or more",
+        )
+    comparable = retrieval.mode in {"dense", "mmr"} or retrieval.reranker.is_on
+    if retrieval.min_score is not None and not comparable:
+        raise ConfigError(
+            f"{_said(config, 'retrieval.min_score')}, and scores of "
+            f"{_said(config, 'retrieval.mode')} cannot be compared from question to question",
+            'set retrieval.mode = "dense", configure retrieval.reranker, or leave it out',
+        )
 
 
 def _check_prompt_room(config: Config) -> None:

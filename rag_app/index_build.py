@@ -14,10 +14,10 @@ from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
-from rag_app.collection import VECTOR_FIELD
 from rag_app.config import Config
 from rag_app.errors import VectorStoreError
 from rag_app.indexes import Index, Value, build_params, search_params
+from rag_app.milvus_search import VECTOR_FIELD
 
 _LOG = logging.getLogger("rag_app")
 
@@ -49,6 +49,11 @@ class DenseIndex:
         self._names = {"collection_name": collection, "timeout": timeout}
         # Lite builds within these calls, in this process.
         self._patient = {**self._names, "timeout": None} if lite else self._names
+
+    @property
+    def lite(self) -> bool:
+        """Whether this is Milvus Lite."""
+        return self._lite
 
     @property
     def backend(self) -> str:

@@ -59,8 +59,8 @@ class NodeParser:
         -------
         list of TextNode
             In document order. Ids are digests of document id, text and occurrence, so that the same
-            text keeps its row. Metadata is the document's, with ``node_count`` (int) and, for
-            documents with pages, ``page`` (int, from 1).
+            text keeps its row. Metadata is the document's, with ``node_count`` (int), ``position``
+            (int, from 0) and, for documents with pages, ``page`` (int, from 1).
         """
         whole = document.text
         pieces = [
@@ -72,13 +72,15 @@ class NodeParser:
         metadata = {**document.metadata, "node_count": len(pieces)}
         breaks = [at for at, character in enumerate(whole) if character == PAGE_BREAK]
         seen: Counter[str] = Counter()
-        nodes = []
+        nodes: list[TextNode] = []
         start = -1
         for piece in pieces:
             start = max(whole.find(piece, start + 1), start)
             text = piece.replace(PAGE_BREAK, "\n").strip()
-            page = {"page": bisect(breaks, start) + 1} if breaks else {}
-            nodes.append(_node(document.id_, text, seen[text], start, {**metadata, **page}))
+            own = {"position": len(nodes)}
+            if breaks:
+                own["page"] = bisect(breaks, start) + 1
+            nodes.append(_node(document.id_, text, seen[text], start, {**metadata, **own}))
             seen[text] += 1
         return nodes
 

@@ -7,6 +7,7 @@ from llama_index.core.node_parser.text.utils import split_by_sentence_tokenizer
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
 
 from rag_app.errors import ConfigError
+from rag_app.expansion import Passage, shrink
 from rag_app.schema import LedgerEntry
 
 Render = Callable[[Sequence[NodeWithScore]], str]
@@ -52,8 +53,8 @@ def pack(
 ) -> Packed:
     """Keep the best nodes whose prompt fits the budget, dropping the worst first.
 
-    If not even the best node fits whole, it is trimmed to its first sentences that do; the ledger
-    says so.
+    Passages keep their neighbours as far as all hits still fit, the best ones first. If not even
+    the best node fits whole, it is trimmed to its first sentences that do; the ledger says so.
 
     Parameters
     ----------
@@ -81,6 +82,9 @@ def pack(
             "ask a shorter question, lower llm.max_tokens, or raise the window "
             "(llm.context_window or llm.engine.max_model_len)",
         )
+    if any(isinstance(node.node, Passage) for node in nodes):
+        whole = _most_that_fit(len(nodes), lambda number: cost(shrink(nodes, number)) <= budget)
+        nodes = shrink(nodes, whole)
     fitting = _most_that_fit(len(nodes), lambda number: cost(nodes[:number]) <= budget)
     kept = list(nodes[:fitting])
     trimmed = None

@@ -1,18 +1,17 @@
 """The one place where the query path is wired: retriever → packer → prompt → LLM → `Response`."""
 
 from llama_index.core import VectorStoreIndex
-from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.query_engine import RetrieverQueryEngine
 
 from rag_app.batch import Batch
 from rag_app.chat import ChatEngine
 from rag_app.config import Config
 from rag_app.embeddings import Embedder, build_embedder
-from rag_app.filter_text import parse_filter
 from rag_app.llms import build_llm
 from rag_app.llms.extractive import Extractor
 from rag_app.prompts import PromptTemplate
-from rag_app.retriever import make_index, make_retriever
+from rag_app.retriever import Retriever, make_index, make_retriever
+from rag_app.search import needs_vectors
 from rag_app.synthesizer import ExtractiveSynthesizer, PromptSynthesizer, RagSynthesizer
 from rag_app.vector_store import open_store
 
@@ -20,8 +19,8 @@ from rag_app.vector_store import open_store
 def build_index(config: Config) -> VectorStoreIndex:
     """Open the configured collection as a LlamaIndex `VectorStoreIndex`.
 
-    ``retrieval.filter`` is the retriever's and not the index's: hand ``as_retriever`` its own
-    ``filters``.
+    What ``[retrieval]`` says of modes and filters is the retriever's and not the index's: hand
+    ``as_retriever`` its own ``vector_store_query_mode`` and ``filters``.
 
     Raises
     ------
@@ -36,10 +35,12 @@ def build_index(config: Config) -> VectorStoreIndex:
     return make_index(store, build_embedder(config.embedding))
 
 
-def build_retriever(config: Config) -> BaseRetriever:
+def build_retriever(config: Config) -> Retriever:
     """Build the configured retriever: nodes best first, with scores. Raises as `build_index`."""
     store = open_store(config)
-    return make_retriever(store, build_embedder(config.embedding), config.retrieval)
+    # Without vectors no model is loaded.
+    embedder = build_embedder(config.embedding) if needs_vectors(config.retrieval.mode) else None
+    return make_retriever(store, embedder, config.retrieval)
 
 
 def build_query_engine(config: Config, *, streaming: bool = False) -> RetrieverQueryEngine:
@@ -90,11 +91,8 @@ def build_batch(config: Config) -> Batch:
     store = open_store(config)
     embedder = build_embedder(config.embedding)
     return Batch(
-        store=store,
-        embedder=embedder,
+        retriever=make_retriever(store, embedder, config.retrieval),
         synthesizer=_make_synthesizer(config, embedder, streaming=False),
-        similarity_top_k=config.retrieval.similarity_top_k,
-        filters=parse_filter(config.retrieval.filter),
     )
 
 

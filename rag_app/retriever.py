@@ -1,13 +1,22 @@
-"""Find contexts: a LlamaIndex retriever over the open collection."""
+"""Find contexts: search, order anew, leave out, join with neighbours. A LlamaIndex retriever."""
+
+import asyncio
+from collections.abc import Sequence
 
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from rag_app.collection import CollectionStore
 from rag_app.config import RetrievalSection
 from rag_app.embeddings import Embedder
+from rag_app.errors import InputError
+from rag_app.expansion import expand
 from rag_app.filter_text import parse_filter
+from rag_app.reranker import build_reranker
+from rag_app.search import Asked, needs_vectors
 
 
 def make_index(store: CollectionStore, embedder: Embedder) -> VectorStoreIndex:
@@ -24,13 +33,89 @@ def make_index(store: CollectionStore, embedder: Embedder) -> VectorStoreIndex:
     )
 
 
-def make_retriever(
-    store: CollectionStore, embedder: Embedder, section: RetrievalSection
-) -> BaseRetriever:
-    """Return the retriever that ``retrieval.mode`` names: nodes best first, sync and async.
+class Retriever(BaseRetriever):
+    """Retrieves as ``[retrieval]`` says: nodes best first, with scores.
 
-    Only rows that ``retrieval.filter`` lets through are searched.
+    Parameters
+    ----------
+    embedder
+        The collection's own; None where ``retrieval.mode`` is "text".
+    reranker
+        Orders ``retrieval.candidates`` nodes anew, of which ``similarity_top_k`` stay.
     """
-    return make_index(store, embedder).as_retriever(
-        similarity_top_k=section.similarity_top_k, filters=parse_filter(section.filter)
-    )
+
+    def __init__(
+        self,
+        store: CollectionStore,
+        embedder: Embedder | None,
+        section: RetrievalSection,
+        reranker: BaseNodePostprocessor | None = None,
+    ) -> None:
+        super().__init__()
+        self._store = store
+        self._embedder = embedder
+        self._section = section
+        self._reranker = reranker
+        fetched = section.candidates if reranker else section.similarity_top_k
+        self._search = section.model_copy(update={"similarity_top_k": fetched})
+        self._filters = parse_filter(section.filter)
+
+    def retrieve_each(self, questions: Sequence[str]) -> list[list[NodeWithScore]]:
+        """Retrieve for many questions, embedded together and searched in few calls to Milvus.
+
+        Raises
+        ------
+        ConfigError
+            If ``retrieval.mode`` needs words, and the collection has none.
+        VectorStoreError
+            If Milvus fails.
+        ServiceError
+            If the reranker's server fails.
+        """
+        vectors: Sequence[Sequence[float]] = ()
+        if self._embedder is not None and needs_vectors(self._section.mode):
+            vectors = self._embedder.embed_queries(questions)
+        asked = Asked(questions, vectors)
+        found = self._store.find(asked, self._search, filters=self._filters)
+        bundles = [QueryBundle(question) for question in questions]
+        return [self._refine(bundle, nodes) for bundle, nodes in zip(bundles, found, strict=True)]
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        if not query_bundle.query_str.strip():
+            raise InputError("the question is empty", "ask something")
+        vectors = []
+        if self._embedder is not None and needs_vectors(self._section.mode):
+            vectors = [
+                query_bundle.embedding
+                or self._embedder.get_agg_embedding_from_queries(query_bundle.embedding_strs)
+            ]
+        asked = Asked([query_bundle.query_str], vectors)
+        (nodes,) = self._store.find(asked, self._search, filters=self._filters)
+        return self._refine(query_bundle, nodes)
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await asyncio.to_thread(self._retrieve, query_bundle)
+
+    def _refine(self, query: QueryBundle, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
+        section = self._section
+        if self._reranker is not None:
+            nodes = self._reranker.postprocess_nodes(nodes, query)
+        if section.min_score is not None:
+            nodes = [node for node in nodes if (node.score or 0.0) >= section.min_score]
+        if section.expand:
+            nodes = expand(nodes, section.expand, self._store.nodes_in)
+        return nodes
+
+
+def make_retriever(
+    store: CollectionStore, embedder: Embedder | None, section: RetrievalSection
+) -> Retriever:
+    """Return the configured retriever, with its reranker.
+
+    Raises
+    ------
+    ModelUnavailableError
+        If the reranker's model is not here and cannot be fetched.
+    """
+    reranker = build_reranker(section.reranker, section.similarity_top_k)
+    return Retriever(store, embedder, section, reranker)

@@ -172,7 +172,7 @@ def load_with_torch(section: EmbeddingSection) -> TorchEmbedder:
     source = locate_source(section)
     device, *more_devices = [choose_device(name) for name in section.devices]
     try:
-        with _no_loading_bar():
+        with no_loading_bar():
             embedder = TorchEmbedder(
                 batch_size=section.batch_size,
                 more_devices=more_devices,
@@ -183,7 +183,7 @@ def load_with_torch(section: EmbeddingSection) -> TorchEmbedder:
                 trust_remote_code=section.trust_remote_code,
                 device=device,
                 model_kwargs={"dtype": choose_dtype(section.dtype, device)},
-                local_files_only=_is_out_of_reach(source),
+                local_files_only=is_out_of_reach(source),
             )
     except Exception as error:  # damaged files end in whatever the library that reads them raises
         raise ModelUnavailableError(
@@ -206,7 +206,7 @@ def _query_instruction(section: EmbeddingSection) -> str:
 
 
 @contextmanager
-def _no_loading_bar() -> Iterator[None]:
+def no_loading_bar() -> Iterator[None]:
     """Hide the bar over a model's tensors; the one over a download stays."""
     from transformers.utils import logging
 
@@ -219,7 +219,7 @@ def _no_loading_bar() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _is_out_of_reach(source: str) -> bool:
+def is_out_of_reach(source: str) -> bool:
     """Ask once whether the hub answers: the loaders would try five times for each file, 70 s."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError

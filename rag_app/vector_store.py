@@ -7,6 +7,7 @@ is written in its properties.
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,15 +16,17 @@ from typing import Any
 from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from rag_app.collection import VECTOR_FIELD, CollectionStore, as_store_error
+from rag_app import word_index
+from rag_app.collection import CollectionStore, as_store_error
 from rag_app.config import Config, VectorStoreSection
 from rag_app.config_checks import index_error
 from rag_app.errors import CollectionMismatchError, InputError, VectorStoreError
 from rag_app.index_build import DenseIndex, configured_index
 from rag_app.index_checks import dimension_fault, lite_fault, server_fault
 from rag_app.milvus_lite_files import prepare, wait_for_lock
+from rag_app.milvus_search import VECTOR_FIELD
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raise it when rows change so that collections made before cannot be used any more."""
 
 MADE_BY = "rag_app.made_by"
@@ -44,6 +47,7 @@ class MadeBy:
     unit: str
     size: int
     overlap: int
+    language: str
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
@@ -55,6 +59,7 @@ class MadeBy:
             unit=config.chunking.unit,
             size=config.chunking.size,
             overlap=config.chunking.overlap,
+            language=config.retrieval.language,
         )
 
 
@@ -64,6 +69,7 @@ _CONFIG_KEYS = {
     "unit": "chunking.unit",
     "size": "chunking.size",
     "overlap": "chunking.overlap",
+    "language": "retrieval.language",
     "schema_version": "the schema version",
 }
 
@@ -83,11 +89,16 @@ def find_store(config: Config) -> CollectionStore | None:
     index = find_index(config)
     if index is None:
         return None
+    section = config.vector_store
     try:
+        has_words = word_index.has_words(index.client, section.collection, section.timeout)
+        if has_words:
+            _ensure_words(index, config)
         # Every collection of Milvus Lite reopens released, and LlamaIndex's store never loads it.
-        return CollectionStore(config, index.complete(configured_index(config)))
+        built = index.complete(configured_index(config))
+        return CollectionStore(config, built, has_words=has_words)
     except MilvusException as error:
-        raise as_store_error(error, config.vector_store.uri) from error
+        raise as_store_error(error, section.uri) from error
 
 
 def find_index(config: Config) -> DenseIndex | None:
@@ -176,10 +187,12 @@ def create_store(config: Config, dimension: int) -> CollectionStore:
     try:
         index, wanted = _index(client, config), configured_index(config)
         check_dimension(config, dimension)
-        _create(client, config, dimension)
+        has_words = _create(index, config, dimension)
+        if has_words:
+            _ensure_words(index, config)
         index.build(wanted)
         index.load()
-        return CollectionStore(config, wanted)
+        return CollectionStore(config, wanted, has_words=has_words)
     except MilvusException as error:
         raise as_store_error(error, section.uri) from error
 
@@ -211,6 +224,9 @@ def connect(section: VectorStoreSection) -> MilvusClient:
         # They log what they also raise, and what Lite does not implement and nobody needs.
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     if section.is_lite:
+        # gRPC counts its own pings of the server in this process as too many when nothing was asked
+        # for a minute, says so on standard error, and connects again.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         prepare(Path(section.uri))
         wait_for_lock(Path(section.uri), section.lock_timeout)
     try:
@@ -226,13 +242,25 @@ def connect(section: VectorStoreSection) -> MilvusClient:
         raise as_store_error(error, section.uri) from error
 
 
-def _create(client: MilvusClient, config: Config, dimension: int) -> None:
+def _ensure_words(index: DenseIndex, config: Config) -> None:
     section = config.vector_store
+    word_index.ensure_index(
+        index.client, section.collection, lite=index.lite, timeout=section.timeout
+    )
+
+
+def _create(index: DenseIndex, config: Config, dimension: int) -> bool:
+    """Make the collection; return whether it counts words."""
+    section = config.vector_store
+    client = index.client
     schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
     schema.add_field("id", DataType.VARCHAR, max_length=64, is_primary=True)
     schema.add_field("doc_id", DataType.VARCHAR, max_length=64)
     schema.add_field("text", DataType.VARCHAR, max_length=65_535)
     schema.add_field(VECTOR_FIELD, DataType.FLOAT_VECTOR, dim=dimension)
+    has_words = word_index.is_countable(client, lite=index.lite, timeout=section.timeout)
+    if has_words:
+        word_index.add_fields(schema, lite=index.lite)
     made_by = {**asdict(MadeBy.of(config)), "dimension": dimension}
     client.create_collection(
         section.collection,
@@ -241,6 +269,7 @@ def _create(client: MilvusClient, config: Config, dimension: int) -> None:
         properties={MADE_BY: json.dumps(made_by)},
         timeout=section.timeout,
     )
+    return has_words
 
 
 def _properties(client: MilvusClient, section: VectorStoreSection) -> dict[str, str]:

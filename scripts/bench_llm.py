@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rag_app import Config, ingest, load_config
-from rag_app.batch import Answer, Batch, Question, with_scores
+from rag_app.batch import Answer, Batch, Question
 from rag_app.llms.vllm_engine import VllmEngine
 from rag_app.query_engine import build_batch
 from scripts.random_llama import make_llama
@@ -73,11 +73,10 @@ class Bench:
 
     def prompts(self, questions: Sequence[Question]) -> list[str]:
         """Render what the batch path would ask."""
-        vectors = self.batch.embedder.embed_queries([question.text for question in questions])
-        found = self.batch.store.search(vectors, self.batch.similarity_top_k)
+        found = self.batch.retriever.retrieve_each([question.text for question in questions])
         return [
-            self.batch.synthesizer.pack(question.text, with_scores(result)).prompt
-            for question, result in zip(questions, found, strict=True)
+            self.batch.synthesizer.pack(question.text, nodes).prompt
+            for question, nodes in zip(questions, found, strict=True)
         ]
 
     def ready_made(self, prompts: Sequence[str]) -> list[dict[str, Any]]:

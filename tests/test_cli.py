@@ -216,7 +216,7 @@ def test_collection_of_another_configuration_ends_with_2(ingested: Config, run: 
     result = run("query", HNSW)
     assert result.exit_code == 2
     assert "chunking.size = 40" in result.stderr
-    assert "254" in result.stderr
+    assert "224" in result.stderr
     assert "\n  try: set chunking.size back" in result.stderr
 
 

@@ -523,7 +523,7 @@ ERRORS: list[tuple[str, str, list[str], list[str]]] = [
         "nodes longer than the embedder is told to read",
         "[embedding]\nmax_length = 64\n[chunking]\noverlap = 0",
         [],
-        ["chunking.size = 254 (default)", "64 tokens", "at most 62"],
+        ["chunking.size = 224 (default)", "64 tokens", "at most 62"],
     ),
     (
         "overlap not smaller than size",

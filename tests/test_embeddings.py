@@ -299,7 +299,7 @@ def test_the_hub_is_asked_once(
             raise answer
 
     monkeypatch.setattr(HfApi, "model_info", model_info)
-    assert torch_embeddings._is_out_of_reach("BAAI/bge-large-en-v1.5") is is_out_of_reach
+    assert torch_embeddings.is_out_of_reach("BAAI/bge-large-en-v1.5") is is_out_of_reach
     assert asked == ["BAAI/bge-large-en-v1.5"]
 
 

@@ -14,6 +14,7 @@ from llama_index.core.vector_stores.types import (
     FilterOperator,
     MetadataFilter,
     MetadataFilters,
+    VectorStoreQuery,
 )
 
 from rag_app import milvus_lite_files
@@ -166,8 +167,10 @@ def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectionStore]:
 def found_by(
     store: CollectionStore, filters: MetadataFilters, rows: Sequence[Metadata]
 ) -> set[int]:
-    found = store.search([[1.0, 0.5]], len(rows) + 1, filters=filters)[0]
-    return {int(id_, 16) for id_ in found.ids or ()}
+    query = VectorStoreQuery(
+        query_embedding=[1.0, 0.5], similarity_top_k=len(rows) + 1, filters=filters
+    )
+    return {int(id_, 16) for id_ in store.query(query).ids or ()}
 
 
 def meant(filters: MetadataFilters, rows: Sequence[Metadata]) -> set[int]:
@@ -231,7 +234,7 @@ def test_what_cannot_be_asked_is_refused(
 ) -> None:
     for filters in (where(key, operator_, value), negation(where(key, operator_, value))):
         with pytest.raises(InputError) as caught:
-            lite.search([[1.0, 0.5]], 3, filters=filters)
+            found_by(lite, filters, POOL)
         assert why in caught.value.message
         assert caught.value.remedy
 

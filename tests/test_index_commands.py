@@ -19,7 +19,7 @@ from click.testing import Result
 from pymilvus import DataType, Function, FunctionType, MilvusClient
 
 from rag_app import index_bench, index_scratch
-from rag_app.collection import VECTOR_FIELD, CollectionStore
+from rag_app.collection import CollectionStore
 from rag_app.config import Config
 from rag_app.config_loader import load_config
 from rag_app.errors import ConfigError, InputError, VectorStoreError
@@ -31,6 +31,7 @@ from rag_app.index_vectors import clustered_vectors
 from rag_app.indexes import INDEX_TYPES, Index
 from rag_app.ingestion import ingest
 from rag_app.milvus_lite_files import index_files, read_index_file, release
+from rag_app.milvus_search import VECTOR_FIELD
 from rag_app.schema import IndexBenchmark, IndexMeasurement
 from rag_app.vector_store import create_store, find_store, open_store
 

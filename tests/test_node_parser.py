@@ -180,7 +180,7 @@ def test_documents_without_pages_have_no_page() -> None:
 
 def test_metadata_is_the_documents_and_hidden_from_the_models() -> None:
     (node,) = split("Text.")
-    assert node.metadata == {"path": "a.md", "node_count": 1}
+    assert node.metadata == {"path": "a.md", "node_count": 1, "position": 0}
     assert node.ref_doc_id == "d" * 32
     assert node.get_content(MetadataMode.EMBED) == node.get_content(MetadataMode.LLM) == "Text."
 

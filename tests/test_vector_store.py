@@ -158,14 +158,13 @@ def test_ids_that_are_not_hex_digests_are_refused(id_: str, store: CollectionSto
     assert store.count() == 3
 
 
-def test_other_modes_are_refused(store: CollectionStore) -> None:
+def test_modes_that_are_not_there_are_refused(store: CollectionStore) -> None:
     vector = FakeEmbedder()._get_query_embedding("x")
-    with pytest.raises(InputError, match="query mode 'hybrid'"):
-        store.query(
-            VectorStoreQuery(
-                query_embedding=vector, similarity_top_k=1, mode=VectorStoreQueryMode.HYBRID
-            )
-        )
+    query = VectorStoreQuery(
+        query_embedding=vector, similarity_top_k=1, mode=VectorStoreQueryMode.SVM
+    )
+    with pytest.raises(InputError, match="'svm'"):
+        store.query(query)
 
 
 def test_a_query_searches_only_the_rows_that_it_names(store: CollectionStore) -> None:
@@ -195,9 +194,10 @@ def test_a_node_written_again_has_only_what_it_has_now(store: CollectionStore) -
     changed.metadata["page"] = 3
     store.add([changed])
     filters = MetadataFilters(filters=[MetadataFilter(key="page", value=3)])
-    assert store.search([[1.0] * 64], 9, filters=filters)[0].ids == [f"{0:032x}"]
+    query = VectorStoreQuery(query_embedding=[1.0] * 64, similarity_top_k=9, filters=filters)
+    assert store.query(query).ids == [f"{0:032x}"]
     store.add([node(TEXTS[0], 0)])
-    assert store.search([[1.0] * 64], 9, filters=filters)[0].ids == []
+    assert store.query(query).ids == []
     assert store.count() == 3
 
 

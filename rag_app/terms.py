@@ -1,0 +1,120 @@
+"""Text → the terms that BM25 counts: the same for rows and questions, and on every backend.
+
+Milvus's own analyzers differ: Milvus Lite's neither stems nor splits Chinese, a server's have to be
+told the language of each field. So texts are analysed here, and Milvus counts the terms, which it
+splits at white space.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from importlib.resources import files
+from itertools import pairwise
+
+STANDARD = "standard"
+"""Words as they are: neither stemmed nor without stop words."""
+
+STEMMED = (
+    *("arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish", "french"),
+    *("german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian"),
+    *("nepali", "norwegian", "portuguese", "romanian", "russian", "serbian", "spanish", "swedish"),
+    *("tamil", "turkish", "yiddish"),
+)
+"""Languages that Snowball has a stemmer for."""
+
+LANGUAGES = (STANDARD, *STEMMED)
+
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+    "\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff"  # Hangul
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"  # Kana
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+)
+"""Scripts whose words are not told apart by spaces, or (Hangul) carry their particles with them."""
+
+_MARKS = "\u0300-\u036f\u0900-\u0963\u0966-\u0dff"
+"""Accents and the vowel signs of India's scripts, which Python's ``\\w`` leaves out."""
+
+_RUN = re.compile(rf"([{_UNSPACED}]+)|((?:(?![{_UNSPACED}])[\w{_MARKS}])+)")
+_PARTS = re.compile(rf"(?:[^\W\d_]|[{_MARKS}])+|\d+")
+_NO_WORD = re.compile(r"\W")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_LONGEST = 64
+"""Characters of a term; what is longer (a digest, a data URL) is cut."""
+
+
+class TermAnalyzer:
+    """Turns text into terms, separated by spaces.
+
+    Words are folded (Unicode NFKC, lower case), stop words dropped, the rest stemmed and stripped
+    of accents. An identifier counts as a whole and by its parts: ``efConstruction`` is also ``ef``
+    and ``construction``. Chinese, Japanese, Korean, Thai, Lao, Khmer and Burmese become pairs of
+    characters, in any language's documents (as Lucene's ``CJKAnalyzer`` does).
+
+    Parameters
+    ----------
+    language
+        One of `LANGUAGES`.
+    """
+
+    def __init__(self, language: str) -> None:
+        self._stem = _stemmer(language)
+        self._stop_words = _stop_words(language)
+
+    def __call__(self, text: str) -> str:
+        """Return the text's terms in order, with their repetitions."""
+        return " ".join(self._terms(unicodedata.normalize("NFKC", text)))
+
+    def _terms(self, text: str) -> Iterator[str]:
+        for run in _RUN.finditer(text):
+            if unspaced := run[1]:
+                yield from map(_spell, _pairs(unspaced))
+                continue
+            word = run[2]
+            parts = [part for piece in _PARTS.findall(word) for part in _CAMEL.split(piece)]
+            for each in parts if parts == [word] else [word, *parts]:
+                folded = each.lower()
+                if folded not in self._stop_words:
+                    yield _spell(self._stem(folded)[:_LONGEST])
+
+
+def _pairs(run: str) -> Iterator[str]:
+    if len(run) == 1:
+        yield run
+    for one, other in pairwise(run):
+        yield one + other
+
+
+def _spell(term: str) -> str:
+    """Write signs at which Milvus Lite's tokenizer would split a term as their code points."""
+    return _NO_WORD.sub(lambda sign: f"{ord(sign[0]):x}", term)
+
+
+def _stemmer(language: str) -> Callable[[str], str]:
+    if language == STANDARD:
+        return _without_accents
+    import Stemmer
+
+    stem = Stemmer.Stemmer(language).stemWord
+
+    @lru_cache(maxsize=65_536)
+    def stemmed(word: str) -> str:
+        return _without_accents(stem(word))
+
+    return stemmed
+
+
+def _without_accents(word: str) -> str:
+    if word.isascii():
+        return word
+    decomposed = unicodedata.normalize("NFD", word)
+    return "".join(character for character in decomposed if unicodedata.combining(character) == 0)
+
+
+def _stop_words(language: str) -> frozenset[str]:
+    """Read the stop words that NLTK has for a language, which come with LlamaIndex."""
+    list_ = (
+        files("llama_index.core") / "_static" / "nltk_cache" / "corpora" / "stopwords" / language
+    )
+    return frozenset(list_.read_text("utf-8").split()) if list_.is_file() else frozenset()
