@@ -28,6 +28,7 @@ from rag_app.cli import main
 from rag_app.config import Config, EmbeddingSection
 from rag_app.config_loader import load_config
 from rag_app.embeddings import Embedder, build_embedder
+from rag_app.evaluation import variants
 
 pytest_plugins = ["tests.milvus_server"]
 
@@ -152,7 +153,7 @@ def fake_embedder(monkeypatch: pytest.MonkeyPatch) -> FakeEmbedder:
 
 
 def _use(monkeypatch: pytest.MonkeyPatch, embedder: BaseEmbedding) -> None:
-    for module in (ingestion, query_engine):
+    for module in (ingestion, query_engine, variants):
         monkeypatch.setattr(module, "build_embedder", lambda _section: embedder)
 
 

@@ -17,6 +17,7 @@ from rag_app.cli.documents import (
     verify_command,
     watch_command,
 )
+from rag_app.cli.eval import eval_group
 from rag_app.cli.llm import llm_group
 from rag_app.cli.query import query_command, retrieve_command
 
@@ -46,6 +47,7 @@ for command in (
     retrieve_command,
     batch_command,
     chat_command,
+    eval_group,
     documents_group,
     verify_command,
     config_group,

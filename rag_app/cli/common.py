@@ -5,7 +5,7 @@ import gc
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -83,18 +83,19 @@ def is_verbose() -> bool:
     return bool(_option("verbose"))
 
 
-def load() -> "Config":
-    """Load the configuration that the common options ask for."""
+def load(more: Mapping[str, Any] | None = None) -> "Config":
+    """Load the configuration that the common options ask for; `more` overrides it key by key."""
     from rag_app.config_loader import load_config, parse_assignment  # pydantic: 0.15 s
 
     assignments = [parse_assignment(text) for text in _option("assignments") or ()]
     overrides: dict[str, Any] = dict(assignments)
     if _option("wait"):
         overrides["vector_store.lock_timeout"] = _option("wait")
+    overrides.update(more or {})
     config = load_config(_option("config"), _option("profile"), overrides)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("rag_app").setLevel(logging.INFO if is_verbose() else logging.WARNING)
-    if config.profile == "offline":
+    if config.profile == "offline" and more is None:
         say(_OFFLINE)
     return config
 
