@@ -1,9 +1,10 @@
 """``rag-app eval``: how good retrieval and answers are, on questions with known answers."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +18,7 @@ from rag_app.cli.common import (
     say,
     wants_json,
 )
-from rag_app.errors import ConfigError, InputError, UserError
+from rag_app.errors import ConfigError, InputError, LLMError, UserError
 
 if TYPE_CHECKING:
     from rag_app.config import Config
@@ -175,16 +176,88 @@ def run_command(
     _tell_end(questions, summary)
 
 
+@eval_group.command(
+    "generate",
+    epilog="\b\nExamples:\n"
+    "  rag-app --profile gpu eval generate -n 50 -o questions.jsonl\n"
+    "  rag-app --set llm.backend=vllm-server eval generate -n 200 -o questions.jsonl --seed 1",
+)
+@click.option(
+    "-n", "number", type=click.IntRange(min=1), default=50, show_default=True, help="How many."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    required=True,
+    metavar="FILE",
+    help="Where they go, as JSON Lines; it must not be there yet.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of nodes.")
+@common_options
+def generate_command(number: int, output: str, seed: int) -> None:
+    """Make questions from the collection's own documents, with the configured LLM.
+
+    Nodes of all documents are asked about in turn. A question is kept if it makes sense alone, its
+    answer is a quotation from its node, and no other says the same. Read them before you rely on
+    them: a model asks what is easy to ask.
+    """
+    config = load()
+    if config.llm.backend == "extractive":
+        raise ConfigError(
+            'llm.backend is "extractive", which cannot write questions',
+            "switch a language model on: --profile cpu, --profile gpu or "
+            "--set llm.backend=vllm-server",
+        )
+    from rag_app.evaluation.generate import Tally, generate  # LlamaIndex, Milvus: 3 s
+    from rag_app.llms import build_llm
+    from rag_app.vector_store import open_store
+
+    store = open_store(config)
+    tally = Tally()
+    llm = build_llm(config.llm)
+    try:
+        with _new_file(output) as file, progress_bar("writing questions") as progress:
+            for made in generate(store, llm, number, seed=seed, tally=tally, progress=progress):
+                file.write(json.dumps(made.to_dict(), ensure_ascii=False) + "\n")
+                file.flush()
+    finally:
+        llm.close()
+    if wants_json():
+        print_json({**tally.to_dict(), "file": output})
+    say(
+        f"{tally.kept} questions in {output}; {tally.asked} nodes were asked about: "
+        f"{tally.no_question} replies had no question, {tally.unanswerable} had an answer that is "
+        f"no quotation from the node, {tally.duplicates} were there already"
+    )
+    if tally.kept < number:
+        raise LLMError(
+            f"only {tally.kept} of {number} questions could be made",
+            "ask for fewer, ingest more, or use a larger model",
+        )
+
+
+def _new_file(name: str) -> IO[str]:
+    try:
+        return Path(name).open("x", encoding="utf-8")
+    except FileExistsError:
+        raise InputError(f"{name} is there already", "name another file after -o") from None
+    except OSError as error:
+        raise InputError(f"{name} cannot be written: {error}", "name another file") from error
+
+
 def _settings(abstains: str | None, **values: Any) -> "Settings":
+    """Make the settings of the options that are called as they are."""
     from rag_app.evaluation.study import Settings
 
     try:
-        regex = {"abstains": re.compile(abstains, re.IGNORECASE)} if abstains else {}
+        if abstains:
+            values["abstains"] = re.compile(abstains, re.IGNORECASE)
     except re.error as error:
         raise ConfigError(
             f"--abstains {abstains!r} is not a regular expression: {error}", "mend it"
         ) from None
-    return Settings(**values, **regex)
+    return Settings(**values)
 
 
 def _judge(names: str | None, assignments: Sequence[str]) -> "Judge | None":

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from rag_app.config_loader import config_rows
@@ -54,6 +55,7 @@ def summarize(study: Study) -> dict[str, Any]:
                 not each.has_evidence and not each.is_unanswerable for each in study.questions
             ),
         },
+        "date": datetime.now(UTC).date().isoformat(),
         "depth": study.settings.depth,
         "seed": seed,
         "resamples": bootstrap.RESAMPLES,

@@ -36,6 +36,8 @@ def label(name: str) -> str:
 def rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any] | None], bool]]:
     """Yield each row: label, a figure for each variant, and whether higher is better.
 
+    Counts that are 0 for all variants are left out.
+
     A figure has ``value``, ``low``, ``high`` and ``n``, with ``difference`` from the first variant
     in all variants but that.
     """
@@ -46,7 +48,8 @@ def rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any] 
             _figure(each["metrics"].get(name), each.get("differences", {}).get(name))
             for each in variants
         ]
-        yield label(name), figures, name not in COUNTS
+        if name not in COUNTS or any(figure and figure["value"] for figure in figures):
+            yield label(name), figures, name not in COUNTS
     stages = dict.fromkeys(stage for each in variants for stage in each["ms"])
     for stage in stages:
         for percentile in PERCENTILES:
