@@ -14,7 +14,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,9 @@ class FakeEmbedder(BaseEmbedding):
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
         return self._vector(query)
+
+    def embed_queries(self, questions: Sequence[str]) -> list[list[float]]:
+        return [self._vector(question) for question in questions]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -344,6 +344,12 @@ def _tell_end(questions: str, summary: Mapping[str, Any]) -> None:
             + ", ".join(str(line["line"]) for line in bad[:20]),
             "mend these lines and run the same again: the others are not asked again",
         )
+    lines = {line["line"] for variant in summary["variants"] for line in variant["bad_lines"]}
+    if lines:
+        raise UserError(
+            f"{len(lines)} questions could not be asked of every variant, and are in no figure",
+            "shorten them, or raise the LLM's window",
+        )
     failed = [check for check in summary["gate"] if not check["passed"]]
     for check in failed:
         value = "not measured" if check["value"] is None else f"{check['value']:.3f}"

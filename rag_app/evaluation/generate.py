@@ -160,10 +160,16 @@ def _ask(nodes: Sequence[TextNode], llm: PackableLLM) -> list[list[tuple[str, st
     async def ask_all() -> list[list[tuple[str, str]]]:
         return await asyncio.gather(*(_ask_one(node, llm) for node in nodes))
 
-    with warnings.catch_warnings():
-        # Deprecated in favour of a class that llama-index-core does not have any more.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return asyncio.run(ask_all())
+    with warnings.catch_warnings(record=True) as told:
+        found = asyncio.run(ask_all())
+    for warning in told:
+        # Deprecated in favour of a class that llama-index-core does not have any more; its
+        # decorator overrides filters.
+        if not issubclass(warning.category, DeprecationWarning):
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    return found
 
 
 async def _ask_one(node: TextNode, llm: PackableLLM) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from rag_app.evaluation import plots
 from rag_app.evaluation.terminal import label, number, rows
@@ -73,7 +74,7 @@ def _findings(variants: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tup
     ]
 
 
-def _figures(variants: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, plots.Markup]]:
+def _figures(variants: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, Markup]]:
     """Return the plots, each with its heading and what to see in it."""
     found = []
     quality = next((name for name in _QUALITY if name in variants[0]["metrics"]), None)

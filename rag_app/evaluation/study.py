@@ -254,7 +254,7 @@ def _digest(
     told: list[Any] = [__version__, RESULTS_VERSION, rows, documents, store.built_index]
     told += [settings.depth, answers, judge.identity if judge else ""]
     if config.llm.backend == "vllm-server" and llm is not None:
-        told.append(llm.metadata.model_name)
+        told += [llm.metadata.model_name, llm.metadata.context_window]
     if answers and config.prompt.template:
         told.append(PromptTemplate.load(config.prompt.template).text)
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:12]

@@ -94,7 +94,7 @@ def table(summary: Mapping[str, Any]) -> str:
     lines: list[list[str]] = [["", *(each["name"] for each in summary["variants"])]]
     cells = [(name, [cell(figure) for figure in figures]) for name, figures, _ in rows(summary)]
     widths = [
-        [max(len(each[column][part]) for _, each in cells) for part in range(3)]
+        [max((len(each[column][part]) for _, each in cells), default=0) for part in range(3)]
         for column in range(len(summary["variants"]))
     ]
     for name, row in cells:

@@ -201,7 +201,7 @@ def test_timings_leave_out_what_was_not_timed() -> None:
 
 
 VALUES = np.random.default_rng(1).binomial(1, 0.7, 120).astype(float)
-OTHER = np.clip(VALUES + np.random.default_rng(2).binomial(1, 0.3, 120), 0.0, 1.0)
+OTHER = np.clip(VALUES + np.random.default_rng(2).binomial(1, 0.3, 120), 0, 1).astype(float)
 
 
 def reference(data: np.ndarray, statistic: object = np.mean) -> tuple[float, float]:
