@@ -263,6 +263,9 @@ class PromptSection(Section):
 
     template: str = ""
     """Path of a Jinja file that renders sources, contexts and question; empty: the built-in one."""
+    order: Literal["best_last", "best_first", "canonical"] = "best_last"
+    """How contexts stand in the prompt: the best right before the question, the best first, or as
+    they stand in the documents; `rag-app eval` measures which suits a model."""
 
 
 class ExtractiveSection(Section):

@@ -51,6 +51,7 @@ def ingest(
     progress: Progress | None = None,
     stop: Event | None = None,
     embedder: Embedder | None = None,
+    roots: Iterable[Path] = (),
 ) -> IngestReport:
     """Make the collection equal to what is under `paths`.
 
@@ -74,6 +75,8 @@ def ingest(
         When set, the windows under way are finished and the report says ``interrupted``.
     embedder
         One that is loaded already, for those who ingest again and again.
+    roots
+        Folders that files below them are relative to, besides those ingested before.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def ingest(
     started = time.perf_counter()
     store = find_store(config)
     stored = store.documents() if store else {}
-    plan = make_plan(config.documents, paths, stored)
+    plan = make_plan(config.documents, paths, stored, roots)
     run = _Run(plan, stored, stop or Event())
     run.seconds["plan"] = time.perf_counter() - started
     if not dry_run:

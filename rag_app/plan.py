@@ -51,6 +51,7 @@ def make_plan(
     section: DocumentsSection,
     paths: Iterable[str | Path],
     stored: Mapping[str, StoredDocument],
+    known_roots: Iterable[Path] = (),
 ) -> Plan:
     """Compare files and rows.
 
@@ -62,6 +63,8 @@ def make_plan(
         Folders, files and globs that the user named.
     stored
         The collection's documents by id.
+    known_roots
+        Folders that files below them are relative to, besides those of the documents.
 
     Raises
     ------
@@ -69,7 +72,7 @@ def make_plan(
         If a path does not exist, or there is nothing under the paths, on disk or in the collection.
     """
     paths = list(paths)
-    roots = sorted({Path(document.root) for document in stored.values()})
+    roots = sorted({*known_roots, *(Path(document.root) for document in stored.values())})
     found = discover(paths, section, roots)
     plan = Plan(skipped=found.skipped)
     for document in stored.values():

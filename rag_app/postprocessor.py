@@ -1,6 +1,6 @@
-"""Pack contexts into the model's window: keep the best that fit, order them best last."""
+"""Pack contexts into the model's window: keep the best that fit, order them (best last)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llama_index.core.node_parser.text.utils import split_by_sentence_tokenizer
@@ -12,6 +12,7 @@ from rag_app.schema import LedgerEntry
 
 Render = Callable[[Sequence[NodeWithScore]], str]
 CountTokens = Callable[[str], int]
+Order = Callable[[Sequence[NodeWithScore]], list[NodeWithScore]]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Packed:
     Attributes
     ----------
     nodes
-        In prompt order: best last.
+        In prompt order: best last, unless ``prompt.order`` says otherwise.
     ledger
         What became of each retrieved node, best first.
     prompt
@@ -48,8 +49,31 @@ def best_last(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
     return list(reversed(nodes))
 
 
+def canonical(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
+    """Order nodes as they stand in the documents, whatever was asked.
+
+    Prompts over the same nodes then begin alike, and a prefix cache serves them further.
+    """
+    return sorted(
+        nodes,
+        key=lambda node: (
+            str(node.metadata.get("path", "")),
+            getattr(node.node, "start_char_idx", None) or 0,
+            node.node.node_id,
+        ),
+    )
+
+
+ORDERS: Mapping[str, Order] = {"best_last": best_last, "best_first": list, "canonical": canonical}
+"""By ``prompt.order``."""
+
+
 def pack(
-    nodes: Sequence[NodeWithScore], render: Render, count_tokens: CountTokens, budget: int
+    nodes: Sequence[NodeWithScore],
+    render: Render,
+    count_tokens: CountTokens,
+    budget: int,
+    order: Order = best_last,
 ) -> Packed:
     """Keep the best nodes whose prompt fits the budget, dropping the worst first.
 
@@ -66,6 +90,8 @@ def pack(
         Counts a prompt in the LLM's own tokens, chat template included.
     budget
         Most tokens that the prompt may have.
+    order
+        Puts the kept nodes, given best first, in prompt order.
 
     Raises
     ------
@@ -74,7 +100,7 @@ def pack(
     """
 
     def cost(kept: Sequence[NodeWithScore]) -> int:
-        return count_tokens(render(best_last(kept)))
+        return count_tokens(render(order(kept)))
 
     if (bare := cost([])) > budget:
         raise ConfigError(
@@ -91,7 +117,7 @@ def pack(
     if not kept and nodes:
         trimmed = _trim(nodes[0], lambda node: cost([node]) <= budget)
         kept = [trimmed] if trimmed else []
-    ordered = best_last(kept)
+    ordered = order(kept)
     prompt = render(ordered)
     entries = []
     for rank, node in enumerate(nodes, start=1):

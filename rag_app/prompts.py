@@ -49,6 +49,7 @@ class PromptTemplate:
 
     def __init__(self, text: str, name: str) -> None:
         self._name = name
+        self.text = text
         try:
             used = meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
             self._template = _ENVIRONMENT.from_string(text)

@@ -7,7 +7,7 @@ from rag_app.batch import Batch
 from rag_app.chat import ChatEngine
 from rag_app.config import Config
 from rag_app.embeddings import Embedder, build_embedder
-from rag_app.llms import build_llm
+from rag_app.llms import PackableLLM, build_llm
 from rag_app.llms.extractive import Extractor
 from rag_app.prompts import PromptTemplate
 from rag_app.retriever import Retriever, make_index, make_retriever
@@ -62,7 +62,7 @@ def build_query_engine(config: Config, *, streaming: bool = False) -> RetrieverQ
     embedder = build_embedder(config.embedding)
     return RetrieverQueryEngine(
         retriever=make_retriever(store, embedder, config.retrieval),
-        response_synthesizer=_make_synthesizer(config, embedder, streaming),
+        response_synthesizer=make_synthesizer(config, embedder, streaming=streaming),
     )
 
 
@@ -81,7 +81,9 @@ def build_chat_engine(config: Config) -> ChatEngine:
     template = PromptTemplate.load(config.prompt.template)
     query_engine = RetrieverQueryEngine(
         retriever=make_retriever(store, build_embedder(config.embedding), config.retrieval),
-        response_synthesizer=PromptSynthesizer(llm, template, streaming=True),
+        response_synthesizer=PromptSynthesizer(
+            llm, template, streaming=True, order=config.prompt.order
+        ),
     )
     return ChatEngine(query_engine, llm)
 
@@ -92,13 +94,24 @@ def build_batch(config: Config) -> Batch:
     embedder = build_embedder(config.embedding)
     return Batch(
         retriever=make_retriever(store, embedder, config.retrieval),
-        synthesizer=_make_synthesizer(config, embedder, streaming=False),
+        synthesizer=make_synthesizer(config, embedder),
     )
 
 
-def _make_synthesizer(config: Config, embedder: Embedder, streaming: bool) -> RagSynthesizer:
+def make_synthesizer(
+    config: Config, embedder: Embedder, *, streaming: bool = False, llm: PackableLLM | None = None
+) -> RagSynthesizer:
+    """Return what answers from retrieved nodes; `llm` is one that is built already.
+
+    Raises
+    ------
+    LLMError
+        If the configured backend cannot run here.
+    """
     if config.llm.backend == "extractive":
         extractor = Extractor(config.llm.extractive, embedder)
         return ExtractiveSynthesizer(extractor, streaming=streaming)
     template = PromptTemplate.load(config.prompt.template)
-    return PromptSynthesizer(build_llm(config.llm), template, streaming=streaming)
+    return PromptSynthesizer(
+        llm or build_llm(config.llm), template, streaming=streaming, order=config.prompt.order
+    )

@@ -87,7 +87,7 @@ def discover(
         same relative path.
     """
     found = Discovery(tops=[place for path in paths for place in _expand(path)])
-    folders = [*known_roots, *(top if top.is_dir() else top.parent for top in found.tops)]
+    folders = {*known_roots, *(top if top.is_dir() else top.parent for top in found.tops)}
     for top in found.tops:
         around = [folder for folder in folders if top == folder or folder in top.parents]
         root = min(around, key=lambda folder: len(folder.parts))

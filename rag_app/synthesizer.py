@@ -24,7 +24,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType, TextN
 from rag_app.errors import InputError
 from rag_app.llms import PackableLLM
 from rag_app.llms.extractive import NOTHING_RELEVANT, Extractor
-from rag_app.postprocessor import Packed, keep_all
+from rag_app.postprocessor import ORDERS, Packed, keep_all
 from rag_app.postprocessor import pack as pack_nodes
 from rag_app.prompts import PromptTemplate, number_sources
 
@@ -32,7 +32,7 @@ from rag_app.prompts import PromptTemplate, number_sources
 class RagSynthesizer(BaseSynthesizer):
     """Base of the two below.
 
-    The `Response` has the contexts in prompt order (best last) as `source_nodes`, and in its
+    The `Response` has the contexts in prompt order (``prompt.order``) as `source_nodes`, and in its
     metadata ``sources`` (list of `Source`, numbered as cited), ``ledger`` (list of `LedgerEntry`),
     ``prompt_tokens`` and ``budget`` (int, 0 without an LLM).
     """
@@ -141,8 +141,16 @@ class RagSynthesizer(BaseSynthesizer):
 class PromptSynthesizer(RagSynthesizer):
     """Renders the prompt template over what fits the window, and asks the LLM."""
 
-    def __init__(self, llm: PackableLLM, template: PromptTemplate, *, streaming: bool) -> None:
+    def __init__(
+        self,
+        llm: PackableLLM,
+        template: PromptTemplate,
+        *,
+        streaming: bool,
+        order: str = "best_last",
+    ) -> None:
         super().__init__(llm, streaming=streaming)
+        self._order = ORDERS[order]
         self._template = template
         self._packable = llm
 
@@ -154,6 +162,7 @@ class PromptSynthesizer(RagSynthesizer):
             lambda ordered: self._template.render(number_sources(ordered), question),
             self._packable.count_tokens,
             metadata.context_window - metadata.num_output,
+            self._order,
         )
 
     def answer_each(

@@ -28,6 +28,7 @@ from rag_app.cli import main
 from rag_app.config import Config, EmbeddingSection
 from rag_app.config_loader import load_config
 from rag_app.embeddings import Embedder, build_embedder
+from rag_app.evaluation import variants
 
 pytest_plugins = ["tests.milvus_server"]
 
@@ -99,11 +100,11 @@ class FakeEmbedder(BaseEmbedding):
     def _get_query_embedding(self, query: str) -> list[float]:
         return self._vector(query)
 
-    def embed_queries(self, questions: Sequence[str]) -> list[list[float]]:
-        return [self._vector(question) for question in questions]
-
     async def _aget_query_embedding(self, query: str) -> list[float]:
         return self._vector(query)
+
+    def embed_queries(self, questions: Sequence[str]) -> list[list[float]]:
+        return [self._vector(question) for question in questions]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -155,7 +156,7 @@ def fake_embedder(monkeypatch: pytest.MonkeyPatch) -> FakeEmbedder:
 
 
 def _use(monkeypatch: pytest.MonkeyPatch, embedder: BaseEmbedding) -> None:
-    for module in (ingestion, query_engine):
+    for module in (ingestion, query_engine, variants):
         monkeypatch.setattr(module, "build_embedder", lambda _section: embedder)
 
 

@@ -6,7 +6,7 @@ import pytest
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from rag_app.errors import ConfigError
-from rag_app.postprocessor import Packed, best_last, keep_all, pack
+from rag_app.postprocessor import ORDERS, Packed, best_last, canonical, keep_all, pack
 
 from .conftest import words
 
@@ -148,3 +148,26 @@ def test_without_a_window_all_are_kept_best_last() -> None:
     assert ranks(result) == [3, 2, 1]
     assert fates(result) == ["kept"] * 3
     assert [entry.rank for entry in result.ledger] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("order", "wanted"),
+    [("best_last", [3, 2, 1]), ("best_first", [1, 2, 3]), ("canonical", [1, 2, 3])],
+)
+def test_order_of_the_prompt(order: str, wanted: list[int]) -> None:
+    """Whatever the order, the worst is dropped first, and the ledger is best first."""
+    result = pack(nodes(5, 5, 5, 50), render, count, 100, ORDERS[order])
+    assert ranks(result) == wanted
+    assert [entry.rank for entry in result.ledger] == [1, 2, 3, 4]
+    dropped = pack(nodes(10, 20, 30), render, count, HEAD + 59, ORDERS[order])
+    assert sorted(ranks(dropped)) == [1, 2]
+    assert dropped.prompt == render(dropped.nodes)
+
+
+def test_canonical_is_the_documents_own_order() -> None:
+    def at(name: str, start: int, score: float) -> NodeWithScore:
+        made = TextNode(id_=f"{name}{start}", metadata={"path": name}, start_char_idx=start)
+        return NodeWithScore(node=made, score=score)
+
+    found = [at("b", 9, 0.9), at("a", 100, 0.8), at("b", 0, 0.7), at("a", 20, 0.6)]
+    assert [each.node.node_id for each in canonical(found)] == ["a20", "a100", "b0", "b9"]

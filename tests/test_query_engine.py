@@ -95,6 +95,12 @@ class EchoLLM(CustomLLM, PackableLLM):
     def prefix_cache(self) -> tuple[int, int]:
         return 0, 0
 
+    def forget_prefixes(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
 
 @pytest.fixture(autouse=True)
 def _global_settings_are_never_touched() -> Iterator[None]:

@@ -18,6 +18,7 @@ from rag_app.cli.documents import (
     verify_command,
     watch_command,
 )
+from rag_app.cli.eval import eval_group
 from rag_app.cli.index import index_group
 from rag_app.cli.llm import llm_group
 from rag_app.cli.query import query_command, retrieve_command
@@ -48,6 +49,7 @@ for command in (
     retrieve_command,
     batch_command,
     chat_command,
+    eval_group,
     documents_group,
     collections_group,
     verify_command,

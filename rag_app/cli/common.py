@@ -5,7 +5,7 @@ import gc
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -107,8 +107,8 @@ def config_path() -> str | None:
     return path
 
 
-def load() -> "Config":
-    """Load the configuration that the common options ask for."""
+def load(more: Mapping[str, Any] | None = None) -> "Config":
+    """Load the configuration that the common options ask for; `more` overrides it key by key."""
     from rag_app.config_loader import load_config, parse_assignment  # pydantic: 0.15 s
 
     assignments = [parse_assignment(text) for text in _option("assignments") or ()]
@@ -118,10 +118,11 @@ def load() -> "Config":
     for option, key in (("collection", "vector_store.collection"), ("filter", "retrieval.filter")):
         if _option(option) is not None:
             overrides[key] = _option(option)
+    overrides.update(more or {})
     config = load_config(_option("config"), _option("profile"), overrides)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("rag_app").setLevel(logging.INFO if is_verbose() else logging.WARNING)
-    if config.profile == "offline":
+    if config.profile == "offline" and more is None:
         say(_OFFLINE)
     return config
 

@@ -20,6 +20,12 @@ from rag_app.errors import InputError
 if TYPE_CHECKING:
     from rag_app.schema import LedgerEntry, Source
 
+_ORDERS = {
+    "best_last": "best last",
+    "best_first": "in this order",
+    "canonical": "as they stand in the documents",
+}
+
 
 @click.command(
     "query",
@@ -64,6 +70,8 @@ def query_command(question: str, explain: bool) -> None:
     if str(response) != NOTHING_RELEVANT:
         print_sources(about["sources"])
     if explain:
+        order = config.prompt.order if about["budget"] else "best_last"
+        say(f"\nContexts, best first (the prompt has them {_ORDERS[order]}):")
         _print_ledger(about["ledger"], about["prompt_tokens"], about["budget"])
 
 
@@ -130,7 +138,6 @@ def print_sources(sources: Sequence["Source"]) -> None:
 
 
 def _print_ledger(ledger: Sequence["LedgerEntry"], prompt_tokens: int, budget: int) -> None:
-    say("\nContexts, best first (the prompt has them best last):")
     for entry in ledger:
         score = "-" if entry.score is None else f"{entry.score:.3f}"
         tokens = "" if entry.tokens is None else f"{entry.tokens:>5} tokens  "

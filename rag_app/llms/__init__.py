@@ -30,6 +30,14 @@ class PackableLLM(LLM):
     def prefix_cache(self) -> tuple[int, int]:
         """Return how many prompt tokens were looked up in the prefix cache so far, and found."""
 
+    @abstractmethod
+    def forget_prefixes(self) -> dict[str, Any]:
+        """Return what to ask with (keyword arguments) so that no prompt of before is cached."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what it holds."""
+
 
 def build_llm(section: LLMSection) -> PackableLLM:
     """Build the LLM of the "vllm" or "vllm-server" backend.

@@ -113,6 +113,11 @@ class VllmEngine(PackableLLM):
         )
         return looked_up, found
 
+    def forget_prefixes(self) -> dict[str, Any]:
+        """Empty the prefix cache, while nothing is being answered."""
+        self.engine.reset_prefix_cache()
+        return {}
+
     # At once
 
     @llm_completion_callback()

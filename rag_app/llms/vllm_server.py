@@ -8,6 +8,7 @@ its own, a stream that breaks off is an error, and errors say what to do.
 
 import asyncio
 import re
+import secrets
 import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -103,6 +104,10 @@ class VllmServer(OpenAILike, PackableLLM):
                 looked_up += float(value) if name == "queries" else 0.0
                 found += float(value) if name == "hits" else 0.0
         return int(looked_up), int(found)
+
+    def forget_prefixes(self) -> dict[str, Any]:
+        """Return a new salt: vLLM finds a prompt only among those that were sent with the same."""
+        return {"extra_body": {"cache_salt": secrets.token_hex(16)}}
 
     def close(self) -> None:
         """Close the connections."""

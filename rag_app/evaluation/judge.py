@@ -1,0 +1,168 @@
+"""An LLM as judge: LlamaIndex's evaluators of faithfulness, relevancy and correctness.
+
+Faithfulness asks whether the contexts in the prompt support the answer, relevancy whether answer
+and contexts fit the question (1 or 0 each), correctness how good the answer is beside the right one
+(1 to 5). A reply that is none of that is no score, and is left out of the mean.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from llama_index.core.evaluation import (
+    BaseEvaluator,
+    CorrectnessEvaluator,
+    FaithfulnessEvaluator,
+    RelevancyEvaluator,
+)
+
+from rag_app.config import LLMSection
+from rag_app.errors import ConfigError
+from rag_app.evaluation.questions import EvalQuestion
+from rag_app.evaluation.results import Outcome, ResultsFile
+from rag_app.llms import PackableLLM, build_llm
+
+EVALUATORS = ("faithfulness", "relevancy", "correctness")
+
+_SCORE = re.compile(r"\b[1-5](?:\.\d+)?\b")
+_YES_OR_NO = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
+
+
+class Judge:
+    """Grades answers.
+
+    Parameters
+    ----------
+    names
+        Some of `EVALUATORS`.
+    section
+        The LLM that judges; None: the one that answered.
+
+    Raises
+    ------
+    ConfigError
+        If a name is not one of them, or the section has no LLM.
+    """
+
+    def __init__(self, names: Sequence[str], section: LLMSection | None = None) -> None:
+        for name in names:
+            if name not in EVALUATORS:
+                raise ConfigError(
+                    f"there is no evaluator {name!r}", f"use some of {', '.join(EVALUATORS)}"
+                )
+        self.names = tuple(dict.fromkeys(names))
+        self._section = section
+        self._llm = build_llm(section) if section else None
+
+    @property
+    def identity(self) -> str:
+        """What tells its scores from another judge's."""
+        section = self._section.model_dump_json(exclude={"api_key"}) if self._section else ""
+        return f"{self.names} {section}"
+
+    def check(self, section: LLMSection, *, answers: bool) -> None:
+        """Refuse a configuration whose answers cannot be graded, before anything is asked.
+
+        Raises
+        ------
+        ConfigError
+            If there are no answers, or no LLM to grade them with.
+        """
+        if not answers:
+            raise ConfigError("a judge grades answers, and none are made", "add --answers")
+        if self._llm is None and section.backend == "extractive":
+            raise ConfigError(
+                'llm.backend is "extractive", and a judge is a language model',
+                "name one, e.g. --judge-llm backend=vllm-server",
+            )
+
+    def grade(
+        self,
+        questions: Sequence[EvalQuestion],
+        results: ResultsFile,
+        llm: PackableLLM | None,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        """Grade the answers that have no grade yet, and keep the grades with them.
+
+        Parameters
+        ----------
+        llm
+            The one that answered.
+
+        Raises
+        ------
+        LLMError
+            If the judge fails.
+        """
+        judge = self._llm or llm
+        if judge is None:
+            return
+        todo = [
+            (question, outcome)
+            for question in questions
+            if (outcome := results.outcomes.get(question.key)) is not None
+            and outcome.answer is not None
+            and not outcome.judged
+        ]
+        asyncio.run(self._grade_all(judge, todo, results, progress))
+
+    def close(self) -> None:
+        """Close the judge's own LLM."""
+        if self._llm:
+            self._llm.close()
+
+    async def _grade_all(
+        self,
+        llm: PackableLLM,
+        todo: Sequence[tuple[EvalQuestion, Outcome]],
+        results: ResultsFile,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        evaluators = {name: _evaluator(name, llm) for name in self.names}
+        some = asyncio.Semaphore(self._section.concurrency if self._section else 16)
+        done = 0
+
+        async def grade(question: EvalQuestion, outcome: Outcome) -> None:
+            nonlocal done
+            async with some:
+                judged = {
+                    name: await _score(name, evaluator, question, outcome)
+                    for name, evaluator in evaluators.items()
+                    if name != "correctness" or question.answers
+                }
+            results.add(replace(outcome, judged=judged))
+            done += 1
+            progress(done, len(todo))
+
+        async with asyncio.TaskGroup() as tasks:
+            for question, outcome in todo:
+                tasks.create_task(grade(question, outcome))
+
+
+def _evaluator(name: str, llm: PackableLLM) -> BaseEvaluator:
+    if name == "faithfulness":
+        return FaithfulnessEvaluator(llm=llm)
+    if name == "relevancy":
+        return RelevancyEvaluator(llm=llm)
+    return CorrectnessEvaluator(llm=llm, parser_function=_parse_score)
+
+
+async def _score(
+    name: str, evaluator: BaseEvaluator, question: EvalQuestion, outcome: Outcome
+) -> float | None:
+    asked: dict[str, Any] = {"query": question.question, "response": outcome.answer or ""}
+    if name == "correctness":
+        result = await evaluator.aevaluate(**asked, reference=" / ".join(question.answers or ()))
+        return result.score
+    result = await evaluator.aevaluate(**asked, contexts=outcome.contexts or [""])
+    # LlamaIndex takes whatever has no "yes" in it for a no.
+    return result.score if _YES_OR_NO.search(result.feedback or "") else None
+
+
+def _parse_score(reply: str) -> tuple[float | None, str]:
+    """Find the score; LlamaIndex's own parser fails on a reply of one line."""
+    found = _SCORE.search(reply)
+    return (float(found[0]) if found else None), reply

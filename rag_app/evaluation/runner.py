@@ -1,0 +1,279 @@
+"""Ask one configuration all questions: embed, search, pack, answer; keep each outcome as it comes.
+
+A few questions, the same ones for all configurations, go one by one and piece by piece as a user's
+would, and are timed. The others go together: one embedding batch, batches of the LLM.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.llms import CompletionResponse
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+
+from rag_app.batch import BadLine
+from rag_app.embeddings import Embedder
+from rag_app.errors import UserError
+from rag_app.evaluation.metrics import cited_numbers
+from rag_app.evaluation.questions import EvalQuestion
+from rag_app.evaluation.relevance import Relevance
+from rag_app.evaluation.results import Found, Outcome, ResultsFile
+from rag_app.evaluation.timing import StageSpans, Stopwatch, stages_traced
+from rag_app.llms import PackableLLM
+from rag_app.llms.extractive import NOTHING_RELEVANT
+from rag_app.postprocessor import Packed, keep_all
+from rag_app.prompts import number_sources
+from rag_app.synthesizer import RagSynthesizer
+
+TOGETHER = 64
+"""Questions answered in one batch: what an interrupted run has to answer again at most."""
+SHOWN = 3
+"""Of how many retrieved nodes the beginning of the text is kept, to be looked at."""
+SHOWN_CHARACTERS = 300
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Runner:
+    """Asks questions of an open collection.
+
+    Attributes
+    ----------
+    retriever
+        Returns nodes best first, at least `similarity_top_k` of them where there are as many.
+    synthesizer
+        What packs and answers; None: no answers, and the best `similarity_top_k` nodes count as
+        packed.
+    llm
+        The synthesizer's; None: it has none.
+    relevances
+        What is a hit, by the question's key.
+    gold
+        `find_gold`'s node ids, by the question's key.
+    keeps_contexts
+        Whether outcomes have the texts in the prompt.
+    bad
+        Questions that could not be asked, e.g. because they are longer than the LLM's window.
+    """
+
+    embedder: Embedder
+    retriever: BaseRetriever
+    similarity_top_k: int
+    relevances: Mapping[str, Relevance]
+    gold: Mapping[str, list[str]]
+    synthesizer: RagSynthesizer | None = None
+    llm: PackableLLM | None = None
+    keeps_contexts: bool = False
+    bad: list[BadLine] = field(default_factory=list)
+
+    def run(
+        self,
+        questions: Sequence[EvalQuestion],
+        timed: frozenset[str],
+        results: ResultsFile,
+        progress: Progress,
+    ) -> None:
+        """Ask what `results` does not have yet.
+
+        Parameters
+        ----------
+        timed
+            Keys of the questions that are asked one by one.
+        """
+        todo = [each for each in unique(questions) if _is_todo(each, timed, results)]
+        done = len(questions) - len(todo)
+        progress(done, len(questions))
+        for outcome in self._outcomes(todo, timed):
+            results.add(outcome)
+            done += 1
+            progress(done, len(questions))
+
+    def _outcomes(self, todo: Sequence[EvalQuestion], timed: frozenset[str]) -> Iterator[Outcome]:
+        if not todo:
+            return
+        # Two variants may send the same prompts: the second must not find the first one's.
+        asking = self.llm.forget_prefixes() if self.llm else {}
+        alone = [question for question in todo if question.key in timed]
+        if alone:
+            self._warm_up(asking)
+        with stages_traced() as spans:
+            for question in alone:
+                yield from self._checked(question, lambda q: self._ask_alone(q, spans, asking))
+        together = [question for question in todo if question.key not in timed]
+        if not together:
+            return
+        vectors = self.embedder.embed_queries([question.question for question in together])
+        pairs = list(zip(together, vectors, strict=True))
+        for start in range(0, len(pairs), TOGETHER):
+            yield from self._ask_together(pairs[start : start + TOGETHER], asking)
+
+    def _warm_up(self, asking: Mapping[str, Any]) -> None:
+        """Let what is loaded at first use be loaded before anything is timed."""
+        self.retriever.retrieve("warm up")
+        if self.llm:
+            self.llm.complete("warm up", **asking)
+
+    def _checked(
+        self, question: EvalQuestion, ask: Callable[[EvalQuestion], Outcome]
+    ) -> Iterator[Outcome]:
+        try:
+            yield ask(question)
+        except UserError as error:  # this question's own: too long for the window
+            self.bad.append(BadLine(question.line, error.message))
+
+    def _ask_alone(
+        self, question: EvalQuestion, spans: StageSpans, asking: Mapping[str, Any]
+    ) -> Outcome:
+        watch = Stopwatch()
+        cache = self.llm.prefix_cache() if self.llm else (0, 0)
+        spans.take()
+        began = time.perf_counter()
+        nodes = self.retriever.retrieve(QueryBundle(question.question))
+        retrieved = time.perf_counter() - began
+        inside = spans.take()
+        watch.add("search", retrieved - sum(inside.values()))
+        for stage, seconds in inside.items():
+            watch.add(stage, seconds)
+        with watch.stage("pack"):
+            packed = self._pack(question, nodes)
+        outcome = self._outcome(question, nodes, packed)
+        if self.synthesizer:
+            self._take_answer(
+                outcome, question, packed, self._stream(question, packed, watch, asking)
+            )
+        watch.ms["total"] = sum(ms for stage, ms in watch.ms.items() if stage != "first_token")
+        outcome.ms = watch.ms
+        if self.llm:
+            after = self.llm.prefix_cache()
+            looked_up = after[0] - cache[0]
+            outcome.cached = (after[1] - cache[1]) / looked_up if looked_up else None
+        return outcome
+
+    def _ask_together(
+        self, some: Sequence[tuple[EvalQuestion, list[float]]], asking: Mapping[str, Any]
+    ) -> Iterator[Outcome]:
+        ready: list[tuple[EvalQuestion, Packed, Outcome]] = []
+        for question, vector in some:
+            try:
+                nodes = self.retriever.retrieve(QueryBundle(question.question, embedding=vector))
+                packed = self._pack(question, nodes)
+            except UserError as error:
+                self.bad.append(BadLine(question.line, error.message))
+                continue
+            ready.append((question, packed, self._outcome(question, nodes, packed)))
+        if self.synthesizer is None:
+            yield from (outcome for _, _, outcome in ready)
+            return
+        for index, reply in self._answer_each(
+            [question.question for question, _, _ in ready], [pack for _, pack, _ in ready], asking
+        ):
+            question, packed, outcome = ready[index]
+            self._take_answer(outcome, question, packed, reply)
+            yield outcome
+
+    def _pack(self, question: EvalQuestion, nodes: Sequence[NodeWithScore]) -> Packed:
+        best = nodes[: self.similarity_top_k]
+        return (
+            self.synthesizer.pack(question.question, best) if self.synthesizer else keep_all(best)
+        )
+
+    def _stream(
+        self,
+        question: EvalQuestion,
+        packed: Packed,
+        watch: Stopwatch,
+        asking: Mapping[str, Any],
+    ) -> CompletionResponse:
+        """Answer piece by piece, and note when the first and the last one came."""
+        reply = CompletionResponse(text=NOTHING_RELEVANT)
+        began = time.perf_counter()
+        if self.llm is None:
+            ((_, reply),) = self._answer_each([question.question], [packed], asking)
+        elif packed.nodes:
+            with closing(self.llm.stream_complete(packed.prompt, **asking)) as pieces:
+                for reply in pieces:
+                    if "first_token" not in watch.ms and reply.text:
+                        watch.add("first_token", time.perf_counter() - began)
+        watch.add("all_tokens", time.perf_counter() - began)
+        return reply
+
+    def _answer_each(
+        self, questions: Sequence[str], packed: Sequence[Packed], asking: Mapping[str, Any]
+    ) -> Iterator[tuple[int, CompletionResponse]]:
+        assert self.synthesizer is not None  # noqa: S101 - checked by the callers
+        if self.llm is None:
+            yield from self.synthesizer.answer_each(questions, packed)
+            return
+        asked = [index for index, pack in enumerate(packed) if pack.nodes]
+        for index in sorted(set(range(len(questions))) - set(asked)):
+            yield index, CompletionResponse(text=NOTHING_RELEVANT)
+        prompts = [packed[index].prompt for index in asked]
+        for position, reply in self.llm.generate_each(prompts, **asking):
+            yield asked[position], reply
+
+    def _outcome(
+        self, question: EvalQuestion, nodes: Sequence[NodeWithScore], packed: Packed
+    ) -> Outcome:
+        relevance = self.relevances.get(question.key)
+        fates = [entry.fate for entry in packed.ledger]
+        outcome = Outcome(
+            key=question.key,
+            kept=fates.count("kept"),
+            trimmed=fates.count("trimmed"),
+            dropped=fates.count("dropped"),
+            prompt_tokens=packed.prompt_tokens,
+        )
+        texts = [(_path(node), _text(node)) for node in nodes]
+        for rank, (node, (path, text)) in enumerate(zip(nodes, texts, strict=True)):
+            hit = relevance is not None and relevance.is_hit(path, text)
+            shown = text[:SHOWN_CHARACTERS] if rank < SHOWN else ""
+            outcome.found.append(Found(node.node.node_id, path, node.score, hit, shown))
+        if self.keeps_contexts:
+            outcome.contexts = [_text(node) for node in packed.nodes]
+        if relevance is not None:
+            outcome.gold = list(self.gold[question.key])
+            outcome.reach = relevance.reach(texts)
+            outcome.in_prompt = any(
+                relevance.is_hit(_path(node), _text(node)) for node in packed.nodes
+            )
+        return outcome
+
+    def _take_answer(
+        self,
+        outcome: Outcome,
+        question: EvalQuestion,
+        packed: Packed,
+        reply: CompletionResponse,
+    ) -> None:
+        outcome.answer = reply.text
+        outcome.finish_reason = str(reply.additional_kwargs.get("finish_reason") or "")
+        outcome.completion_tokens = int(reply.additional_kwargs.get("completion_tokens") or 0)
+        relevance = self.relevances.get(question.key)
+        if relevance is None or not question.answers:
+            return
+        sources = number_sources(packed.nodes)
+        for number in cited_numbers(reply.text):
+            texts = [source.text for source in sources if source.number == number]
+            outcome.cited.append(any(relevance.holds_answer(text) for text in texts))
+
+
+def unique(questions: Sequence[EvalQuestion]) -> list[EvalQuestion]:
+    """Leave out questions that are there already."""
+    return list({question.key: question for question in questions}.values())
+
+
+def _is_todo(question: EvalQuestion, timed: frozenset[str], results: ResultsFile) -> bool:
+    outcome = results.outcomes.get(question.key)
+    return outcome is None or (question.key in timed and not outcome.ms)
+
+
+def _path(node: NodeWithScore) -> str:
+    return str(node.metadata.get("path", ""))
+
+
+def _text(node: NodeWithScore) -> str:
+    return node.node.get_content(MetadataMode.NONE)

@@ -1,0 +1,268 @@
+"""The whole of an evaluation: every variant asked the same questions."""
+
+import hashlib
+import json
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rag_app import __version__
+from rag_app.batch import BadLine
+from rag_app.collection import CollectionStore
+from rag_app.config import Config
+from rag_app.config_loader import config_rows
+from rag_app.errors import InputError
+from rag_app.evaluation.judge import Judge
+from rag_app.evaluation.metrics import ABSTAINS, metric_names
+from rag_app.evaluation.questions import EvalQuestion
+from rag_app.evaluation.relevance import Relevance, find_gold, is_same_file
+from rag_app.evaluation.results import Outcome, ResultsFile
+from rag_app.evaluation.runner import Runner, unique
+from rag_app.evaluation.variants import Variant, Workshop
+from rag_app.llms import PackableLLM
+from rag_app.prompts import PromptTemplate
+from rag_app.query_engine import make_synthesizer
+from rag_app.retriever import make_retriever
+
+RESULTS_VERSION = 1
+"""Part of the results' names: raise it when outcomes mean something else."""
+
+DEPTH = 20
+"""Nodes retrieved for a question: enough for hit@10, and for the 4,000 characters of ``@4000ch``
+with nodes of 64 tokens."""
+TIMED = 50
+"""Questions asked one by one and timed."""
+
+ProgressBar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+
+_NO_MATTER = {"profile", "vector_store.timeout", "vector_store.lock_timeout", "vector_store.token"}
+"""Keys that change no result."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to evaluate.
+
+    Attributes
+    ----------
+    depth
+        Nodes retrieved for a question; the best ``retrieval.similarity_top_k`` are packed.
+    timed
+        How many questions are asked one by one and timed.
+    answers
+        Whether to answer; None: if an LLM is configured.
+    fresh
+        Do not go on from results that are there.
+    """
+
+    depth: int = DEPTH
+    timed: int = TIMED
+    seed: int = 0
+    answers: bool | None = None
+    abstains: re.Pattern[str] = ABSTAINS
+    fresh: bool = False
+
+    def answers_with(self, config: Config) -> bool:
+        """Tell whether this configuration is asked for answers."""
+        return config.llm.backend != "extractive" if self.answers is None else self.answers
+
+
+@dataclass
+class VariantRun:
+    """A variant and what came of its questions, in their order.
+
+    Attributes
+    ----------
+    before
+        How many outcomes were there already.
+    """
+
+    variant: Variant
+    outcomes: list[Outcome]
+    bad: list[BadLine]
+    results: Path
+    before: int
+    nodes: int
+
+
+@dataclass
+class Study:
+    """All variants on the same questions: only those that every variant could be asked."""
+
+    settings: Settings
+    questions: list[EvalQuestion]
+    runs: list[VariantRun] = field(default_factory=list)
+
+
+def conduct(
+    base: Config,
+    variants: Sequence[Variant],
+    questions: Sequence[EvalQuestion],
+    settings: Settings,
+    folder: Path,
+    *,
+    judge: Judge | None = None,
+    progress_bar: ProgressBar,
+    say: Callable[[str], None],
+) -> Study:
+    """Ask every variant the questions.
+
+    Parameters
+    ----------
+    folder
+        Where outcomes are kept, a file for each variant: the same call goes on from there.
+    judge
+        Grades the answers.
+    progress_bar
+        Of a label, draws progress.
+    say
+        Tells the user something.
+
+    Raises
+    ------
+    ConfigError
+        If a judge has nothing to judge, or no LLM.
+    InputError
+        If nothing was ingested, or none of the documents that the questions name.
+    RagAppError
+        If Milvus, the embedder or the LLM cannot be used.
+    """
+    if judge:
+        for variant in variants:
+            judge.check(variant.config.llm, answers=settings.answers_with(variant.config))
+    questions = unique(questions)
+    study = Study(settings, questions)
+    timed = choose_timed(questions, settings)
+    workshop = Workshop(base)
+    golds: dict[tuple[str, str], dict[str, list[str]]] = {}
+    relevances = {each.key: Relevance(each) for each in questions if each.has_evidence}
+    try:
+        for variant in variants:
+            config = variant.config
+            with progress_bar(f"{variant.name}: ingesting") as progress:
+                store = workshop.store(variant, progress, say)
+            place = (config.vector_store.uri, config.vector_store.collection)
+            if place not in golds:
+                golds[place] = _gold(store, questions, relevances, say)
+            embedder = workshop.embedder(config.embedding)
+            answers = settings.answers_with(config)
+            llm = workshop.llm(config) if answers else None
+            top_k = config.retrieval.similarity_top_k
+            deep = config.retrieval.model_copy(
+                update={"similarity_top_k": max(top_k, settings.depth)}
+            )
+            runner = Runner(
+                embedder=embedder,
+                retriever=make_retriever(store, embedder, deep),
+                similarity_top_k=top_k,
+                relevances=relevances,
+                gold=golds[place],
+                synthesizer=make_synthesizer(config, embedder, llm=llm) if answers else None,
+                llm=llm,
+                keeps_contexts=judge is not None,
+            )
+            name = f"{variant.name}-{_digest(store, config, settings, llm, judge)}.jsonl"
+            with ResultsFile(folder / name, fresh=settings.fresh) as results:
+                before = sum(question.key in results.outcomes for question in questions)
+                if before:
+                    say(
+                        f"{variant.name}: {before} of {len(questions)} questions were asked before "
+                        f"({results.path}); --fresh asks all again"
+                    )
+                with progress_bar(f"{variant.name}: asking") as progress:
+                    runner.run(questions, timed, results, progress)
+                if judge:
+                    with progress_bar(f"{variant.name}: judging") as progress:
+                        judge.grade(questions, results, llm, progress)
+                outcomes = results.outcomes
+            study.runs.append(
+                VariantRun(
+                    variant=variant,
+                    outcomes=[outcomes[q.key] for q in questions if q.key in outcomes],
+                    bad=runner.bad,
+                    results=folder / name,
+                    before=before,
+                    nodes=store.count(),
+                )
+            )
+    finally:
+        workshop.close()
+    _keep_common(study)
+    return study
+
+
+def quality_names(
+    variants: Sequence[Variant], settings: Settings, judge: Judge | None
+) -> list[str]:
+    """Name the metrics that are the better the higher, as far as these variants have them."""
+    answers = any(settings.answers_with(variant.config) for variant in variants)
+    names = judge.names if judge else ()
+    return metric_names(settings.depth, answers=answers, judges=names)
+
+
+def choose_timed(questions: Sequence[EvalQuestion], settings: Settings) -> frozenset[str]:
+    """Choose the questions that are timed: the same for every variant."""
+    keys = [question.key for question in questions]
+    chance = random.Random(settings.seed)  # noqa: S311 - no secret
+    return frozenset(chance.sample(keys, min(settings.timed, len(keys))))
+
+
+def _gold(
+    store: CollectionStore,
+    questions: Sequence[EvalQuestion],
+    relevances: Mapping[str, Relevance],
+    say: Callable[[str], None],
+) -> dict[str, list[str]]:
+    """Find the nodes that are hits, and tell what the collection lacks."""
+    paths = [document.path for document in store.documents().values()]
+    named = {file for question in questions for file in question.files}
+    missing = sorted(file for file in named if not any(is_same_file(path, file) for path in paths))
+    if named and len(missing) == len(named):
+        raise InputError(
+            f"none of the {len(named)} documents that the questions name ({missing[0]} …) is in "
+            f"the collection {store.collection_name!r}",
+            "ingest them: rag-app ingest FOLDER",
+        )
+    if missing:
+        say(
+            f"{len(missing)} of {len(named)} documents that the questions name are not in the "
+            f"collection ({missing[0]} …): their questions count as misses"
+        )
+    return find_gold(store, relevances, {each.key: each.files for each in questions})
+
+
+def _digest(
+    store: CollectionStore,
+    config: Config,
+    settings: Settings,
+    llm: PackableLLM | None,
+    judge: Judge | None,
+) -> str:
+    """Tell apart what would give other outcomes: configuration, documents, depth, model, judge."""
+    answers = settings.answers_with(config)
+    rows = {
+        row["key"]: row["value"]
+        for row in config_rows(config)
+        if row["key"] not in _NO_MATTER
+        and (answers or not row["key"].startswith(("llm.", "prompt.")))
+    }
+    documents = {id_: document.hashes for id_, document in store.documents().items()}
+    told: list[Any] = [__version__, RESULTS_VERSION, rows, documents, store.built_index]
+    told += [settings.depth, answers, judge.identity if judge else ""]
+    if config.llm.backend == "vllm-server" and llm is not None:
+        told += [llm.metadata.model_name, llm.metadata.context_window]
+    if answers and config.prompt.template:
+        told.append(PromptTemplate.load(config.prompt.template).text)
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _keep_common(study: Study) -> None:
+    """Compare on the questions that every variant could be asked."""
+    common = set.intersection(*({each.key for each in run.outcomes} for run in study.runs))
+    study.questions = [question for question in study.questions if question.key in common]
+    for run in study.runs:
+        run.outcomes = [outcome for outcome in run.outcomes if outcome.key in common]

@@ -1,0 +1,203 @@
+"""Configurations to compare, and the collections that they need.
+
+Variants that only change search, fusion, packing, the prompt or the LLM share the configured
+collection. One that changes what the rows or the index are (node size, embedder, index type) gets a
+collection of its own beside it, made of the same files, and kept for the next time.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from rag_app.collection import CollectionStore
+from rag_app.config import Config, EmbeddingSection
+from rag_app.config_loader import parse_assignment
+from rag_app.embeddings import Embedder, build_embedder
+from rag_app.errors import ConfigError, InputError
+from rag_app.index_build import configured_index
+from rag_app.ingestion import ingest
+from rag_app.llms import PackableLLM, build_llm
+from rag_app.vector_store import MadeBy, open_store
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*\Z")
+_NEXT_KEY = re.compile(r",(?=\s*[a-z_]+(?:\.[A-Za-z_]+)+\s*=)")
+"""A comma between assignments; one inside a value, as in {M = 16, ef = 64}, is not followed by a
+dotted key."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A configuration under a name.
+
+    Attributes
+    ----------
+    overrides
+        What it changes, by dotted key.
+    config
+        With the collection that its questions go to.
+    owns_collection
+        Whether that is one made for it.
+    """
+
+    name: str
+    config: Config
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    owns_collection: bool = False
+
+
+def parse_variant(text: str) -> tuple[str, dict[str, str]]:
+    """Split "name:key=value,key=value"; a name alone changes nothing.
+
+    Raises
+    ------
+    ConfigError
+        If the name or an assignment is not one.
+    """
+    name, _, assignments = text.partition(":")
+    if not _NAME.match(name):
+        raise ConfigError(
+            f"--variant {text!r} does not begin with a name",
+            "write for example --variant wide:retrieval.similarity_top_k=10",
+        )
+    parts = [part for part in _NEXT_KEY.split(assignments) if part.strip()]
+    return name, dict(parse_assignment(part.strip()) for part in parts)
+
+
+def make_variants(
+    base: Config, texts: Sequence[str], load: Callable[[Mapping[str, str]], Config]
+) -> list[Variant]:
+    """Make a variant of each ``--variant``; without any, the configuration alone.
+
+    Parameters
+    ----------
+    load
+        Loads the configuration again with these keys overridden.
+
+    Raises
+    ------
+    ConfigError
+        If a text is no variant, two have the same name, or a key or value is wrong.
+    """
+    if not texts:
+        return [Variant("configured", base)]
+    variants: list[Variant] = []
+    for text in texts:
+        name, overrides = parse_variant(text)
+        if name in {variant.name for variant in variants}:
+            raise ConfigError(f"two variants are called {name!r}", "give each its own name")
+        config = load(overrides)
+        if {"vector_store.collection", "vector_store.uri"} & set(overrides):
+            variants.append(Variant(name, config, overrides))
+            continue
+        placed = _place(base, config)
+        variants.append(Variant(name, placed, overrides, placed is not config))
+    return variants
+
+
+def _place(base: Config, config: Config) -> Config:
+    """Return the configuration as it is if it can use the base's collection, else with its own."""
+    if _made_of(base) == _made_of(config):
+        return config
+    digest = hashlib.sha256(json.dumps(_made_of(config), sort_keys=True).encode()).hexdigest()
+    name = f"{base.vector_store.collection}_eval_{digest[:10]}"
+    section = config.vector_store.model_copy(update={"collection": name})
+    return config.model_copy(update={"vector_store": section})
+
+
+def _made_of(config: Config) -> dict[str, object]:
+    return {"made_by": asdict(MadeBy.of(config)), "index": configured_index(config)}
+
+
+class Workshop:
+    """Opens collections, embedders and LLMs for variants, each once; one LLM at a time.
+
+    Parameters
+    ----------
+    base
+        The configuration whose collection says what there is to ingest.
+    """
+
+    def __init__(self, base: Config) -> None:
+        self._base = base
+        self._embedders: dict[str, Embedder] = {}
+        self._llm: tuple[str, PackableLLM] | None = None
+
+    def embedder(self, section: EmbeddingSection) -> Embedder:
+        """Load an embedder, or return it if it is loaded."""
+        key = section.model_dump_json()
+        if key not in self._embedders:
+            self._embedders[key] = build_embedder(section)
+        return self._embedders[key]
+
+    def llm(self, config: Config) -> PackableLLM | None:
+        """Build the LLM, or return it if it is the last one; None for the extractive backend."""
+        if config.llm.backend == "extractive":
+            return None
+        key = repr(config.llm)
+        if self._llm is None or self._llm[0] != key:
+            self.close()
+            self._llm = (key, build_llm(config.llm))
+        return self._llm[1]
+
+    def close(self) -> None:
+        """Close the LLM, if there is one."""
+        if self._llm:
+            self._llm[1].close()
+            self._llm = None
+
+    def store(
+        self, variant: Variant, progress: Progress, say: Callable[[str], None]
+    ) -> CollectionStore:
+        """Open a variant's collection; make its own one equal to the base's first.
+
+        Raises
+        ------
+        InputError
+            If nothing was ingested yet, or files that were are not there any more.
+        RagAppError
+            As `rag_app.ingest`.
+        """
+        if not variant.owns_collection:
+            return open_store(variant.config)
+        documents = open_store(self._base).documents()
+        gone = [document.file for document in documents.values() if not document.file.exists()]
+        if gone:
+            raise InputError(
+                f"the variant {variant.name!r} needs a collection of its own, and {len(gone)} of "
+                f"the {len(documents)} ingested files are not there any more: {gone[0]}",
+                "put them back, or rag-app ingest … --prune",
+            )
+        config = variant.config
+        report = ingest(
+            config,
+            [document.file for document in documents.values()],
+            progress=progress,
+            embedder=self.embedder(config.embedding),
+            roots={document.folder for document in documents.values()},
+        )
+        store = open_store(config)
+        for document in store.documents().values():
+            if document.id not in documents:
+                store.delete(document.id)
+        if report.nodes_written:
+            say(
+                f"{variant.name}: {report.nodes_written} nodes written to the collection "
+                f"{config.vector_store.collection}, which is kept"
+            )
+        before = {id_: set(document.hashes) for id_, document in documents.items()}
+        changed = [
+            document.path
+            for id_, document in store.documents().items()
+            if set(document.hashes) != before.get(id_)
+        ]
+        if changed:
+            say(
+                f"{variant.name}: {len(changed)} files changed since they were ingested into "
+                f"{self._base.vector_store.collection} ({changed[0]} …); rag-app ingest them first "
+                "to compare the same documents"
+            )
+        return store

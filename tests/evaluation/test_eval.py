@@ -1,0 +1,553 @@
+"""``rag-app eval`` as a whole, over a small collection of the fake embedder."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from llama_index.core.llms import CompletionResponse
+
+from rag_app import ingestion, query_engine
+from rag_app.config import Config
+from rag_app.config_loader import load_config
+from rag_app.embeddings import Embedder
+from rag_app.errors import ConfigError
+from rag_app.evaluation import runner, variants
+from rag_app.evaluation.variants import parse_variant
+from rag_app.vector_store import open_store
+
+from ..conftest import FakeEmbedder, json_of, release_databases
+from ..test_query_engine import EchoLLM
+
+Run = Callable[..., Result]
+
+QUESTIONS: list[dict[str, Any]] = [
+    {
+        "id": "degree",
+        "question": "What is the maximum degree of a node in the graph?",
+        "answers": ["M"],
+        "gold": {"index.md": ["M is the maximum degree"]},
+    },
+    {
+        "id": "writes",
+        "question": "Which consistency shows every write to every search?",
+        "answers": ["Strong"],
+        "file": "guide/consistency.html",
+        "paragraph": "Strong consistency shows every write to every search.",
+    },
+    {"id": "dough", "question": "How long is dough kneaded?", "answers": ["ten minutes"]},
+    {"id": "king", "question": "Who is the king of France?", "answers": []},
+]
+SMALL = ("--set", "chunking.size=40", "--set", "chunking.overlap=0")
+"""What `ingested` was made with."""
+
+
+def write(rows: list[dict[str, Any]], name: str = "questions.jsonl") -> str:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return name
+
+
+@pytest.fixture
+def questions(here: Path) -> str:
+    return write(QUESTIONS)
+
+
+@pytest.fixture
+def llm(monkeypatch: pytest.MonkeyPatch) -> EchoLLM:
+    """An LLM that answers with the last context of the prompt."""
+    echo = EchoLLM()
+    for module in (query_engine, variants):
+        monkeypatch.setattr(module, "build_llm", lambda _section: echo)
+    return echo
+
+
+WITH_LLM = (*SMALL, "--set", "llm.backend=vllm-server")
+
+
+def metrics(result: Result, variant: int = 0) -> dict[str, float]:
+    figures = json_of(result)["variants"][variant]["metrics"]
+    return {name: figure["value"] for name, figure in figures.items()}
+
+
+def outcomes(folder: Path) -> list[dict[str, Any]]:
+    (file,) = folder.glob("*.jsonl")
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def test_table_has_a_row_for_each_metric(ingested: Config, questions: str, run: Run) -> None:
+    result = run("eval", questions, *SMALL)
+    assert result.exit_code == 0, result.output
+    for name in ("hit@1 ", "hit@10 ", "mrr@10 ", "ndcg@10 ", "recall@10 ", "@1000ch "):
+        (row,) = [line for line in result.stdout.splitlines() if line.startswith(name)]
+        assert "[" in row
+    assert "hit@5             1.000 [1.000, 1.000]" in result.stdout
+    assert "ms search p95" in result.stdout
+    assert "exact match" not in result.stdout  # no LLM is configured
+    assert "nodes dropped" not in result.stdout  # none were
+
+
+def test_json_has_every_figure_and_its_interval(ingested: Config, questions: str, run: Run) -> None:
+    summary = json_of(run("eval", "run", questions, *SMALL, "--json"))
+    assert summary["questions"] | {"bad_lines": []} == {
+        "file": questions,
+        "in_file": 4,
+        "asked": 4,
+        "unanswerable": 1,
+        "without_evidence": 0,
+        "bad_lines": [],
+    }
+    (variant,) = summary["variants"]
+    assert variant["name"] == "configured"
+    assert variant["nodes"] == open_store(ingested).count()
+    hit = variant["metrics"]["hit@5"]
+    assert (hit["value"], hit["n"]) == (1.0, 3)
+    for figure in variant["metrics"].values():
+        assert figure["low"] <= figure["value"] <= figure["high"]
+    assert set(variant["ms"]) == {"embed", "search", "pack", "total"}
+    assert variant["ms"]["search"]["p50"]["n"] == 4
+    assert variant["config"]["chunking.size"] == 40
+    assert variant["config"]["llm.api_key"] == ""
+    assert variant["ranks"]["none"] == 0
+    assert len(variant["hit_curve"]) == summary["depth"] == 20
+    assert Path(variant["results"]).is_file()
+
+
+def test_worst_questions_come_with_what_was_found(ingested: Config, run: Run, here: Path) -> None:
+    rows = [
+        *QUESTIONS,
+        {"question": "Bread flour salt yeast dough?", "answers": ["M"], "file": "index.md"},
+    ]
+    summary = json_of(run("eval", write(rows), *SMALL, "--json"))
+    worst = summary["variants"][0]["worst"]
+    assert all(each["first_hit"] > 1 for each in worst)
+    mine = next(each for each in worst if each["line"] == 5)
+    assert mine["found"][0]["path"] == "kitchen/bread.txt"
+    assert "Knead the dough" in mine["found"][0]["text"]
+
+
+def test_csv(ingested: Config, run: Run) -> None:
+    Path("q.csv").write_text("question,answers\nHow long is dough kneaded?,ten minutes\n")
+    assert metrics(run("eval", "q.csv", *SMALL, "--json"))["hit@5"] == 1
+
+
+def test_wrong_lines_are_told_and_the_others_asked(
+    ingested: Config, questions: str, run: Run
+) -> None:
+    with Path(questions).open("a", encoding="utf-8") as file:
+        file.write('{"answers": ["a"]}\nnot json\n')
+    result = run("eval", questions, *SMALL)
+    assert result.exit_code == 2
+    assert "hit@5             1.000" in result.stdout
+    assert 'line 5: there is no text under "question"' in result.stderr
+    assert "line 6: not JSON" in result.stderr
+    assert "2 lines of questions.jsonl are no questions: 5, 6" in result.stderr
+
+
+def test_documents_that_are_not_ingested(ingested: Config, run: Run, here: Path) -> None:
+    absent = {"question": "What?", "answers": ["x"], "file": "absent.md"}
+    result = run("eval", write([absent]), *SMALL)
+    assert result.exit_code == 2
+    assert "none of the 1 documents that the questions name (absent.md" in result.stderr
+    result = run("eval", write([*QUESTIONS, absent]), *SMALL, "--json")
+    assert "1 of 3 documents that the questions name are not in the collection" in result.stderr
+    assert metrics(result)["hit@10"] == 0.75
+    assert json_of(result)["variants"][0]["out_of_reach"] == 1
+
+
+def test_nothing_ingested(questions: str, run: Run) -> None:
+    result = run("eval", questions)
+    assert result.exit_code == 2
+    assert "ingest something first" in result.stderr
+
+
+def test_sample_and_depth(ingested: Config, questions: str, run: Run) -> None:
+    first = json_of(run("eval", questions, *SMALL, "--sample", "2", "--depth", "2", "--json"))
+    assert first["questions"]["asked"] == 2
+    assert "hit@5" not in first["variants"][0]["metrics"]
+    assert "mrr@2" in first["variants"][0]["metrics"]
+
+
+@pytest.mark.parametrize(("least", "code"), [("0.9", 0), ("1", 0), ("1.01", 1)])
+def test_gate(least: str, code: int, ingested: Config, questions: str, run: Run) -> None:
+    result = run("eval", questions, *SMALL, "--fail-under", f"hit@5={least}", "--json")
+    assert result.exit_code == code
+    (check,) = json.loads(result.stdout)["gate"]
+    assert check["passed"] is (code == 0)
+    assert (code == 1) == ("failed: configured: hit@5 is 1.000, at least 1.01" in result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("hit@3=0.5", "'hit@3' is not measured here"),
+        ("exact_match=0.5", "'exact_match' is not measured here"),
+        ("hit@5=much", "'much' is not a number"),
+        ("hit@5", "is not measured here"),
+    ],
+)
+def test_a_gate_that_cannot_be_is_refused_at_once(
+    text: str, told: str, ingested: Config, questions: str, run: Run
+) -> None:
+    result = run("eval", questions, *SMALL, "--fail-under", text)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert not (Path("storage") / "eval").exists()
+
+
+def test_the_same_again_asks_nothing(
+    ingested: Config, questions: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run("eval", questions, *SMALL, "--json")
+    again = run("eval", questions, *SMALL, "--json")
+    assert "4 of 4 questions were asked before" in again.stderr
+    assert json_of(again)["variants"][0]["ms"] == json_of(first)["variants"][0]["ms"]
+    fresh = run("eval", questions, *SMALL, "--json", "--fresh")
+    assert "asked before" not in fresh.stderr
+    other = run("eval", questions, *SMALL, "--json", "--depth", "5")
+    assert "asked before" not in other.stderr
+
+
+def test_changed_documents_are_asked_about_again(
+    ingested: Config, docs: Path, questions: str, run: Run
+) -> None:
+    run("eval", questions, *SMALL)
+    (docs / "kitchen/bread.txt").write_text("Knead the dough for ten minutes, and rest it.\n")
+    ingestion.ingest(ingested, [docs])
+    assert "asked before" not in run("eval", questions, *SMALL).stderr
+
+
+class _Interrupting(FakeEmbedder):
+    """Ctrl-C at the third question."""
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        if "dough" in query:
+            signal.raise_signal(signal.SIGINT)
+        return super()._get_query_embedding(query)
+
+
+def test_interrupted_and_resumed(
+    ingested: Config, questions: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        variants, "build_embedder", lambda _section: _Interrupting(model_name="fake")
+    )
+    result = run("eval", questions, *SMALL, "--results", "kept")
+    assert result.exit_code == 130
+    assert "interrupted: the same command goes on from here" in result.stderr
+    assert "Traceback" not in result.output
+    before = len(outcomes(Path("kept")))
+    assert 0 < before < 4
+    with next(Path("kept").glob("*.jsonl")).open("a", encoding="utf-8") as file:
+        file.write('{"key": "torn')  # killed while it was being written
+
+    asked: list[str] = []
+    fake = FakeEmbedder(model_name="fake")
+    monkeypatch.setattr(variants, "build_embedder", lambda _section: fake)
+    vector = FakeEmbedder._get_query_embedding
+
+    def note(self: FakeEmbedder, query: str) -> list[float]:
+        asked.append(query)
+        return vector(self, query)
+
+    monkeypatch.setattr(FakeEmbedder, "_get_query_embedding", note)
+    result = run("eval", questions, *SMALL, "--results", "kept", "--json")
+    assert f"{before} of 4 questions were asked before" in result.stderr
+    assert metrics(result)["hit@5"] == 1
+    assert len([each for each in asked if each != "warm up"]) == 4 - before
+    assert len(outcomes(Path("kept"))) == 4
+
+
+def test_results_are_not_written_over_something_else(
+    ingested: Config, questions: str, run: Run
+) -> None:
+    run("eval", questions, *SMALL, "--results", "kept")
+    (file,) = Path("kept").glob("*.jsonl")
+    file.write_text("my notes\n", encoding="utf-8")
+    result = run("eval", questions, *SMALL, "--results", "kept")
+    assert result.exit_code == 2
+    assert "holds something else than results" in result.stderr
+    assert file.read_text(encoding="utf-8") == "my notes\n"
+
+
+def test_variants_share_the_collection_unless_they_need_another(
+    ingested: Config, questions: str, run: Run
+) -> None:
+    result = run(
+        *("eval", questions, *SMALL, "--json", "--variant", "as-is"),
+        *("--variant", "few:retrieval.similarity_top_k=1"),
+        *("--variant", "short:chunking.size=20,retrieval.similarity_top_k=2"),
+        *("--variant", "hnsw:index.type=HNSW,index.params={M = 8, efConstruction = 40}"),
+    )
+    summary = json_of(result)
+    first, few, short, hnsw = summary["variants"]
+    assert first["collection"] == few["collection"] == "rag_app"
+    assert len({each["collection"] for each in (first, short, hnsw)}) == 3
+    assert short["nodes"] > first["nodes"] == hnsw["nodes"]
+    assert "differences" not in first
+    difference = few["differences"]["kept"]
+    assert (difference["value"], difference["beyond_noise"]) == (-3.0, True)
+    assert few["differences"]["hit@5"] | {"n": 3} == {
+        **{"value": 0.0, "low": 0.0, "high": 0.0},
+        **{"n": 3, "beyond_noise": False},
+    }
+    assert hnsw["config"]["index.params"] == {"M": 8, "efConstruction": 40}
+    assert "short: 7 nodes written to the collection" in result.stderr
+    built = open_store(ingested).built_index
+    assert built.type == "AUTOINDEX", "the user's own index is left alone"
+
+
+def test_a_variants_own_collection_is_kept_and_follows(
+    ingested: Config, docs: Path, questions: str, run: Run
+) -> None:
+    asked = ("eval", questions, *SMALL, "--variant", "short:chunking.size=20", "--json")
+    first = json_of(run(*asked))["variants"][0]
+    assert "nodes written" not in run(*asked).stderr
+    (docs / "kitchen/bread.txt").unlink()
+    gone = run(*asked)
+    assert gone.exit_code == 2
+    assert "1 of the 3 ingested files are not there any more" in gone.stderr
+    ingestion.ingest(ingested, [docs], prune=True)
+    (docs / "index.md").write_text("# Graphs\n\nM is the maximum degree of a node.\n")
+    changed = run(*asked)
+    after = json_of(changed)["variants"][0]
+    assert after["collection"] == first["collection"]
+    assert after["nodes"] < first["nodes"]
+    assert "1 files changed since they were ingested into rag_app (index.md" in changed.stderr
+    config = load_config(overrides={"chunking.size": 20, "chunking.overlap": 0})
+    section = config.vector_store.model_copy(update={"collection": first["collection"]})
+    store = open_store(config.model_copy(update={"vector_store": section}))
+    paths = [document.path for document in store.documents().values()]
+    assert paths == ["guide/consistency.html", "index.md"]
+
+
+def test_a_variants_collection_has_the_ingested_files_alone(
+    fake_embedder: FakeEmbedder, docs: Path, run: Run, here: Path
+) -> None:
+    """Of a folder whose other files were never ingested; under the same relative paths."""
+    config = load_config(overrides={"chunking.size": 40, "chunking.overlap": 0})
+    ingestion.ingest(config, [docs], roots=())
+    open_store(config).delete(
+        next(
+            id_
+            for id_, document in open_store(config).documents().items()
+            if document.path == "index.md"
+        )
+    )
+    asked = write([QUESTIONS[1]])
+    result = run("eval", asked, *SMALL, "--variant", "short:chunking.size=20", "--json")
+    (variant,) = json_of(result)["variants"]
+    section = config.vector_store.model_copy(update={"collection": variant["collection"]})
+    other = load_config(overrides={"chunking.size": 20, "chunking.overlap": 0})
+    store = open_store(other.model_copy(update={"vector_store": section}))
+    assert [each.path for each in store.documents().values()] == [
+        "guide/consistency.html",
+        "kitchen/bread.txt",
+    ]
+
+
+def test_the_same_name_twice_and_wrong_keys(ingested: Config, questions: str, run: Run) -> None:
+    result = run("eval", questions, *SMALL, "--variant", "a", "--variant", "a")
+    assert result.exit_code == 2
+    assert "two variants are called 'a'" in result.stderr
+    result = run("eval", questions, *SMALL, "--variant", "a:retrieval.depth=3")
+    assert result.exit_code == 2
+    assert "unknown key 'retrieval.depth'" in result.stderr
+
+
+def test_parse_variant() -> None:
+    assert parse_variant("a") == parse_variant("a:") == ("a", {})
+    assert parse_variant("best-first:prompt.order=best_first") == (
+        "best-first",
+        {"prompt.order": "best_first"},
+    )
+    assert parse_variant("b.2:llm.temperature=0, index.params={M = 1, ef = 2},x.y=[1, 2]") == (
+        "b.2",
+        {"llm.temperature": "0", "index.params": "{M = 1, ef = 2}", "x.y": "[1, 2]"},
+    )
+    for wrong in (":a.b=1", "a b:c.d=1", "a:b", "a:b=1"):
+        with pytest.raises(ConfigError):
+            parse_variant(wrong)
+
+
+def test_answers_of_an_llm(ingested: Config, questions: str, run: Run, llm: EchoLLM) -> None:
+    result = run("eval", questions, *WITH_LLM, "--json", "--timed", "2")
+    got = metrics(result)
+    assert got["in_prompt"] == 1
+    assert got["answered"] == 1
+    assert got["abstained"] == 0  # the echo never abstains
+    assert got["contains"] >= 2 / 3
+    assert 0 < got["f1"] < 1
+    assert got["prompt_tokens"] > 40
+    (variant,) = json_of(result)["variants"]
+    assert set(variant["ms"]) == {"embed", "search", "pack", "first_token", "all_tokens", "total"}
+    assert variant["ms"]["first_token"]["p50"]["n"] == 2
+    assert (
+        variant["ms"]["all_tokens"]["p50"]["value"]
+        >= (variant["ms"]["first_token"]["p50"]["value"])
+    )
+    assert len(llm.prompts) == 4 + 1  # each question once, and the warm-up
+
+
+def test_what_the_window_drops(ingested: Config, questions: str, run: Run, llm: EchoLLM) -> None:
+    llm.window, llm.answer_tokens = 200, 64
+    got = metrics(run("eval", questions, *WITH_LLM, "--json"))
+    assert got["dropped"] > 0
+    assert got["kept"] + got["trimmed"] + got["dropped"] == 4
+    llm.window = 70
+    result = run("eval", questions, *WITH_LLM)
+    assert result.exit_code == 2, result.output
+    assert "was not asked: the prompt has" in result.stderr
+    assert "4 questions could not be asked of every variant" in result.stderr
+
+
+def test_cited_sources_are_looked_into(
+    ingested: Config, run: Run, llm: EchoLLM, here: Path
+) -> None:
+    llm.script = ["warm", "Ten minutes [1], or so [9].", "Ten minutes."]
+    rows = [
+        {**QUESTIONS[2], "question": "Does bread need flour, water, salt?"},
+        {**QUESTIONS[2], "question": "Knead the dough for how long?"},
+    ]
+    asked = ("eval", write(rows), *WITH_LLM, "--json", "--set", "retrieval.similarity_top_k=1")
+    got = metrics(run(*asked))
+    assert (got["cites"], got["citation_precision"]) == (0.5, 0.5)
+    assert got["exact_match"] == 0.5
+
+
+def test_abstaining_and_its_own_words(ingested: Config, run: Run, llm: EchoLLM, here: Path) -> None:
+    llm.script = ["warm", "Weiß ich nicht."]
+    asked = ("eval", write([QUESTIONS[3]]), *WITH_LLM, "--json")
+    assert metrics(run(*asked))["abstained"] == 0
+    assert metrics(run(*asked, "--abstains", "weiß ich nicht"))["abstained"] == 1
+    wrong = run(*asked, "--abstains", "(")
+    assert wrong.exit_code == 2
+    assert "is not a regular expression" in wrong.stderr
+
+
+def test_order_of_contexts_is_a_variant(
+    ingested: Config, questions: str, run: Run, llm: EchoLLM
+) -> None:
+    result = run(
+        *("eval", questions, *WITH_LLM, "--json", "--timed", "0", "--variant", "best-last"),
+        *("--variant", "best-first:prompt.order=best_first"),
+        *("--variant", "canonical:prompt.order=canonical"),
+    )
+    summary = json_of(result)
+    assert len({each["collection"] for each in summary["variants"]}) == 1
+    orders = [[_contexts(each) for each in llm.prompts[at : at + 4]] for at in (0, 4, 8)]
+    for last, first, canonical in zip(*orders, strict=True):
+        assert first == last[::-1]
+        assert sorted(first) == sorted(canonical)
+    assert orders[2] not in orders[:2]
+
+
+def _contexts(prompt: str) -> list[str]:
+    """Return the contexts without their numbers, which follow from the order."""
+    return [
+        part.split("] ", 1)[1]
+        for part in prompt.split("Context:")[1].partition("\n\nQuestion")[0].split("\n[")[1:]
+    ]
+
+
+class _Failing(EchoLLM):
+    def generate_each(
+        self, prompts: Sequence[str], **kwargs: Any
+    ) -> Iterator[tuple[int, CompletionResponse]]:
+        yield 0, self.complete(prompts[0])
+        raise KeyboardInterrupt
+
+
+def test_answers_that_came_before_an_interruption_are_kept(
+    ingested: Config, questions: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variants, "build_llm", lambda _section: _Failing())
+    result = run("eval", questions, *WITH_LLM, "--timed", "0", "--results", "kept")
+    assert result.exit_code == 130
+    assert len(outcomes(Path("kept"))) == 1
+    echo = EchoLLM()
+    monkeypatch.setattr(variants, "build_llm", lambda _section: echo)
+    result = run("eval", questions, *WITH_LLM, "--timed", "0", "--results", "kept", "--json")
+    assert "1 of 4 questions were asked before" in result.stderr
+    assert len(echo.prompts) == 3
+
+
+def test_judge_grades_answers(ingested: Config, run: Run, llm: EchoLLM, here: Path) -> None:
+    llm.script = ["warm", "Ten minutes.", "YES", "no", "4.5 because it is right"]
+    asked = ("eval", write([QUESTIONS[2]]), *WITH_LLM, "--json")
+    result = run(*asked, "--judge", "faithfulness,relevancy,correctness")
+    got = metrics(result)
+    assert (got["faithfulness"], got["relevancy"], got["correctness"]) == (1, 0, 4.5)
+    assert "knead the dough" in llm.prompts[-3].lower(), "the judge sees the contexts"
+    again = run(*asked, "--judge", "faithfulness,relevancy,correctness")
+    assert "asked before" in again.stderr
+    assert metrics(again)["correctness"] == 4.5
+
+
+def test_a_reply_that_is_no_grade_is_no_score(
+    ingested: Config, run: Run, llm: EchoLLM, here: Path
+) -> None:
+    llm.script = ["warm", "Ten minutes.", "maybe", "well"]
+    asked = write([QUESTIONS[2]])
+    result = run("eval", asked, *WITH_LLM, "--json", "--judge", "faithfulness,correctness")
+    assert not {"faithfulness", "correctness"} & set(metrics(result))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--judge", "taste"), "there is no evaluator 'taste'"),
+        (("--judge", "relevancy"), "none are made"),
+        (("--judge", "relevancy", "--answers"), "a judge is a language model"),
+        (("--judge-llm", "model=x"), "--judge-llm without --judge"),
+        (("--judge", "relevancy", "--judge-llm", "model"), "is not of the form KEY=VALUE"),
+    ],
+)
+def test_judges_that_cannot_be(
+    options: tuple[str, ...], told: str, ingested: Config, questions: str, run: Run
+) -> None:
+    result = run("eval", questions, *SMALL, *options)
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+def test_questions_asked_together_are_found_as_alone(
+    ingested: Config, questions: str, run: Run
+) -> None:
+    alone = json_of(run("eval", questions, *SMALL, "--json", "--timed", "4"))
+    together = json_of(run("eval", questions, *SMALL, "--json", "--timed", "0", "--fresh"))
+    assert not together["variants"][0]["ms"]
+    assert alone["variants"][0]["metrics"] == together["variants"][0]["metrics"]
+
+
+def test_batches_end_where_they_should(
+    ingested: Config, questions: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "TOGETHER", 3)
+    summary = json_of(run("eval", questions, *SMALL, "--json", "--timed", "0"))
+    assert summary["variants"][0]["metrics"]["kept"]["n"] == 4
+
+
+REAL = Path(__file__).parents[3] / "shared/data/milvus_docs_md"
+
+
+@pytest.mark.skipif(
+    not REAL.is_dir(), reason="the labelled data is not beside the checkout, in ../shared/data"
+)
+def test_a_real_set_offline(real_embedder: Embedder, run: Run, tmp_path: Path, here: Path) -> None:
+    """Twelve pages, their questions: the figures of the whole set's dense search, roughly."""
+    lines = (REAL / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    names = sorted({file for line in lines for file in json.loads(line)["gold"]})[:8]
+    chosen = [line for line in lines if set(json.loads(line)["gold"]) <= set(names)]
+    Path("q.jsonl").write_text("\n".join(chosen), encoding="utf-8")
+    offline = ("--profile", "offline")
+    result = run(*offline, "ingest", *(str(REAL / "docs" / name) for name in names))
+    assert result.exit_code == 0, result.output
+    result = run(*offline, "eval", "q.jsonl", "--html", "r.html", "--json")
+    got = metrics(result)
+    assert got["hit@10"] >= 0.8
+    assert got["hit@1"] <= got["hit@2"] <= got["hit@5"] <= got["hit@10"]
+    assert Path("r.html").stat().st_size > 10_000
+    release_databases(tmp_path)
