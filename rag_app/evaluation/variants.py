@@ -109,7 +109,7 @@ def _place(base: Config, config: Config) -> Config:
 
 
 def _made_of(config: Config) -> dict[str, object]:
-    return {"made_by": asdict(MadeBy.of(config)), "index": configured_index(config)}
+    return {"made_by": asdict(MadeBy.of(config)), "index": configured_index(config).to_dict()}
 
 
 class Workshop:
