@@ -10,6 +10,9 @@ from typing import Any
 
 from rag_app.errors import VectorStoreError
 
+SMALL_SEGMENT = 50_000_000
+"""Bytes: some 20,000 rows of 384 dimensions, which are joined and indexed in a few seconds."""
+
 
 def prepare(path: Path) -> None:
     """Make the folder that a Lite database goes into, or say why there can be none."""
@@ -25,6 +28,19 @@ def prepare(path: Path) -> None:
             f"the folder of vector_store.uri = {path} cannot be made: {error.strerror}",
             "set vector_store.uri to a path in a folder that can be written to",
         ) from None
+
+
+def compact_eagerly() -> None:
+    """Let Milvus Lite join small segments at every flush; it would keep up to three of each size.
+
+    Lite weighs a word by how many rows of its own segment have it. A file that was added alone had
+    a segment of its own, in which its words were common: BM25 found .61 of its answers among the
+    first two instead of .92. Up to `SMALL_SEGMENT` all rows are in one segment.
+    """
+    from milvus_lite.engine import compaction
+
+    compaction.COMPACTION_MIN_FILES_PER_BUCKET = 2
+    compaction.COMPACTION_BUCKET_BOUNDARIES = [SMALL_SEGMENT]
 
 
 def wait_for_lock(path: Path, timeout: float) -> None:

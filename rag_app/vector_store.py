@@ -23,7 +23,7 @@ from rag_app.config_checks import index_error
 from rag_app.errors import CollectionMismatchError, InputError, VectorStoreError
 from rag_app.index_build import DenseIndex, configured_index
 from rag_app.index_checks import dimension_fault, lite_fault, server_fault
-from rag_app.milvus_lite_files import prepare, wait_for_lock
+from rag_app.milvus_lite_files import compact_eagerly, prepare, wait_for_lock
 from rag_app.milvus_search import VECTOR_FIELD
 
 SCHEMA_VERSION = 2
@@ -227,6 +227,7 @@ def connect(section: VectorStoreSection) -> MilvusClient:
         # gRPC counts its own pings of the server in this process as too many when nothing was asked
         # for a minute, says so on standard error, and connects again.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        compact_eagerly()
         prepare(Path(section.uri))
         wait_for_lock(Path(section.uri), section.lock_timeout)
     try:

@@ -1,6 +1,7 @@
 """Dense, text, hybrid and varied search over a real Milvus Lite, and what comes after it."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,14 @@ def build(
         return build_retriever(make_config(**settings))
 
     return make
+
+
+def wait_for_one_segment(collection: str) -> None:
+    folder = Path("storage/milvus.db/collections", collection)
+    deadline = time.monotonic() + 30
+    while len(list(folder.rglob("*.parquet"))) != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def paths(nodes: list[NodeWithScore]) -> list[str]:
@@ -101,6 +110,24 @@ def test_words_of_a_reopened_collection_are_found(build: Build, make_config: Mak
 def test_the_language_is_part_of_what_made_a_collection(build: Build) -> None:
     with pytest.raises(CollectionMismatchError, match=r"retrieval\.language"):
         build(language="german")
+
+
+def test_words_of_a_file_that_was_added_later_count_as_much(
+    fake_embedder: FakeEmbedder, tmp_path: Path, make_config: MakeConfig
+) -> None:
+    """Milvus Lite weighs words within a segment, and a later file would have one of its own."""
+    files = {f"{n}.txt": f"Common words of file number {n}, and term{n}." for n in range(40)}
+    added = {"added.txt": "Common words about zebras; zebras are striped."}
+    found = []
+    for collection, steps in ("once", [files | added]), ("later", [files, added]):
+        config = make_config(vector_store__collection=collection, retrieval__mode="text")
+        for step in steps:
+            ingest(config, [make_files(tmp_path / collection, dict(step))])
+        wait_for_one_segment(collection)
+        nodes = build_retriever(config).retrieve("common words about zebras in files")
+        found.append([(node.metadata["path"], round(node.score or 0.0, 3)) for node in nodes])
+    assert found[0] == found[1]
+    assert found[0][0][0] == "added.txt"
 
 
 @pytest.mark.parametrize("params", [{}, {"type": "HNSW"}])
