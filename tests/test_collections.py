@@ -22,7 +22,7 @@ from rag_app.documents import list_documents
 from rag_app.errors import CollectionMismatchError, InputError
 from rag_app.ingestion import ingest
 from rag_app.milvus_lite_files import release
-from rag_app.vector_store import connect, open_store
+from rag_app.vector_store import connect, create_store, open_store
 
 from .conftest import FakeEmbedder, json_of
 
@@ -44,7 +44,7 @@ def config(
     name = f"main_{uuid.uuid4().hex[:8]}"
     made = load_config(overrides={**store_overrides, **SMALL, "vector_store.collection": name})
     ingest(made, [docs])
-    ingest(named(made, f"{name}_large", {"chunking.size": 100}), [docs / "index.md"])
+    create_store(named(made, f"{name}_large", {"chunking.size": 100}), dimension=64)
     foreign(made).create_collection(f"{name}_foreign", dimension=8)
     yield made
     for each in names(made):
@@ -94,7 +94,7 @@ def check_listing(config: Config) -> None:
     assert "was not made by rag_app" in other.mismatch
 
     details = show_collection(config, f"{main}_large")
-    assert details.rows == large.rows > 0
+    assert details.rows == large.rows == 0
     assert details.made_by["size"] == 100
     assert details.fields["embedding"] == "FLOAT_VECTOR(64)"
     assert details.fields["id"] == "VARCHAR(64), primary key"
