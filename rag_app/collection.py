@@ -227,9 +227,11 @@ class CollectionStore(MilvusVectorStore):
             self._call("delete", ids=[_hex(id_) for id_ in ids[start : start + BATCH_SIZE]])
 
     def documents(self) -> dict[str, StoredDocument]:
-        """Tell which documents the collection holds, by id, in the order of their paths."""
+        """Tell which documents were ingested, by id, in the order of their paths."""
         found: dict[str, StoredDocument] = {}
         for row in self._rows('doc_id != ""', _DOCUMENT_FIELDS):
+            if not all(key in row for key in _DOCUMENT_FIELDS):
+                continue  # a node that an app inserted itself
             document = found.get(row["doc_id"])
             if document is None:
                 fields = {key: row[key] for key in _DOCUMENT_FIELDS if key != "content_hash"}

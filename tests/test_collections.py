@@ -22,7 +22,7 @@ from rag_app.documents import list_documents
 from rag_app.errors import CollectionMismatchError, InputError
 from rag_app.ingestion import ingest
 from rag_app.milvus_lite_files import release
-from rag_app.vector_store import connect, open_store
+from rag_app.vector_store import connect, create_store, open_store
 
 from .conftest import FakeEmbedder, json_of
 
@@ -44,7 +44,7 @@ def config(
     name = f"main_{uuid.uuid4().hex[:8]}"
     made = load_config(overrides={**store_overrides, **SMALL, "vector_store.collection": name})
     ingest(made, [docs])
-    ingest(named(made, f"{name}_large", {"chunking.size": 100}), [docs / "index.md"])
+    create_store(named(made, f"{name}_large", {"chunking.size": 100}), dimension=64)
     foreign(made).create_collection(f"{name}_foreign", dimension=8)
     yield made
     for each in names(made):
@@ -73,12 +73,19 @@ def info_of(config: Config, suffix: str) -> CollectionInfo:
 
 
 @ON_BOTH
-def test_collections_are_listed_shown_renamed_and_dropped(config: Config) -> None:
+def test_a_collection_lives_beside_others(config: Config) -> None:
+    """One test, as each ingest costs a server 6 s."""
+    check_listing(config)
+    check_alias(config)
+    check_foreign(config)
+    check_renaming_and_dropping(config)
+
+
+def check_listing(config: Config) -> None:
     main = config.vector_store.collection
     assert names(config) == [main, f"{main}_foreign", f"{main}_large"]
     ours, large, other = (info_of(config, suffix) for suffix in ("", "_large", "_foreign"))
-    rows = open_store(config).count()
-    assert (ours.rows, ours.configured, ours.mismatch) == (rows, True, "")
+    assert (ours.rows, ours.configured, ours.mismatch) == (open_store(config).count(), True, "")
     assert ours.made_by["model"] == config.embedding.model
     assert ours.index["type"] == "AUTOINDEX"
     assert not large.configured
@@ -87,45 +94,17 @@ def test_collections_are_listed_shown_renamed_and_dropped(config: Config) -> Non
     assert "was not made by rag_app" in other.mismatch
 
     details = show_collection(config, f"{main}_large")
-    assert details.rows == large.rows > 0
+    assert details.rows == large.rows == 0
     assert details.made_by["size"] == 100
     assert details.fields["embedding"] == "FLOAT_VECTOR(64)"
     assert details.fields["id"] == "VARCHAR(64), primary key"
     assert "chunking.size" in details.remedy
 
-    found = {document.path for document in list_documents(config)}
-    rename_collection(config, main, f"{main}_new")
-    renamed = named(config, f"{main}_new")
-    release(config.vector_store.uri)
-    assert names(renamed) == [f"{main}_foreign", f"{main}_large", f"{main}_new"]
-    assert {document.path for document in list_documents(renamed)} == found
-    assert show_collection(renamed, f"{main}_new").rows == rows
-    with pytest.raises(InputError, match="there is no collection"):
-        open_store(config)
 
-    assert drop_collection(renamed, f"{main}_large").rows == large.rows
-    assert names(renamed) == [f"{main}_foreign", f"{main}_new"]
-
-
-@ON_BOTH
-def test_collections_of_other_programs_are_left_alone(config: Config) -> None:
-    main = config.vector_store.collection
-    with pytest.raises(InputError, match="not made by rag_app and is not dropped") as caught:
-        drop_collection(config, f"{main}_foreign")
-    assert "--foreign" in caught.value.remedy
-    with pytest.raises(InputError, match="is not renamed"):
-        rename_collection(config, f"{main}_foreign", f"{main}_x")
-    rename_collection(config, f"{main}_foreign", f"{main}_x", foreign=True)
-    drop_collection(config, f"{main}_x", foreign=True)
-    assert names(config) == [main, f"{main}_large"]
-
-
-@ON_BOTH
-def test_an_alias_is_no_collection_and_moves_along(config: Config) -> None:
+def check_alias(config: Config) -> None:
     main = config.vector_store.collection
     alias = f"alias_{main}"
-    client = foreign(config)
-    client.create_alias(f"{main}_large", alias)
+    foreign(config).create_alias(f"{main}_large", alias)
     try:
         assert info_of(config, "_large").aliases == (alias,)
         for use in (show_collection, drop_collection):
@@ -142,6 +121,34 @@ def test_an_alias_is_no_collection_and_moves_along(config: Config) -> None:
             open_store(named(config, alias, {"chunking.size": 100}))
     finally:
         foreign(config).drop_alias(alias)
+    rename_collection(config, f"{main}_moved", f"{main}_large")
+
+
+def check_foreign(config: Config) -> None:
+    main = config.vector_store.collection
+    with pytest.raises(InputError, match="not made by rag_app and is not dropped") as caught:
+        drop_collection(config, f"{main}_foreign")
+    assert "--foreign" in caught.value.remedy
+    with pytest.raises(InputError, match="is not renamed"):
+        rename_collection(config, f"{main}_foreign", f"{main}_x")
+    rename_collection(config, f"{main}_foreign", f"{main}_x", foreign=True)
+    drop_collection(config, f"{main}_x", foreign=True)
+    assert names(config) == [main, f"{main}_large"]
+
+
+def check_renaming_and_dropping(config: Config) -> None:
+    main = config.vector_store.collection
+    rows, found = open_store(config).count(), list_documents(config)
+    rename_collection(config, main, f"{main}_new")
+    renamed = named(config, f"{main}_new")
+    release(config.vector_store.uri)
+    assert names(renamed) == [f"{main}_large", f"{main}_new"]
+    assert list_documents(renamed) == found
+    assert show_collection(renamed, f"{main}_new").rows == rows
+    with pytest.raises(InputError, match="there is no collection"):
+        open_store(config)
+    assert drop_collection(renamed, f"{main}_large").name == f"{main}_large"
+    assert names(renamed) == [f"{main}_new"]
 
 
 # --- what cannot be done -------------------------------------------------------------------------

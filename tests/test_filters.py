@@ -489,8 +489,8 @@ def test_a_server_finds_the_same_rows(store_overrides: dict[str, str], times: in
     for value in [*STRINGS, *NUMBERS]:
         for key in ("alpha", "path" if isinstance(value, str) else "size"):
             check(store, where(key, "==", value), POOL)
-            check(store, negation(where(key, "<", value)), POOL)
+        check(store, negation(where("alpha", "<", value)), POOL)
     check(store, where("path", "in", [f"x{n}" for n in range(2000)] + STRINGS[:9]), POOL)
     check(store, where("alpha", "nin", [f"x{n}" for n in range(2000)] + STRINGS[:9]), POOL)
-    fuzz(store, comparisons_of([*KEYS, *KNOWN], lists=True), 40 * times)
+    fuzz(store, comparisons_of([*KEYS, *KNOWN], lists=True), 20 * times)
     store.client.drop_collection(store.collection_name)
