@@ -100,9 +100,6 @@ class FakeEmbedder(BaseEmbedding):
     def _get_query_embedding(self, query: str) -> list[float]:
         return self._vector(query)
 
-    def embed_queries(self, queries: list[str]) -> list[list[float]]:
-        return [self._vector(query) for query in queries]
-
     async def _aget_query_embedding(self, query: str) -> list[float]:
         return self._vector(query)
 
