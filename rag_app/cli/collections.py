@@ -151,7 +151,7 @@ def _made_by(info: "CollectionInfo") -> str:
     made = info.made_by
     if not made:
         return "another program"
-    what = "{model}, nodes of {size} {unit}, overlap {overlap}, {metric}".format(**made)
+    what = "{model}, nodes of {size} {unit}, overlap {overlap}, words in {language}".format(**made)
     return f"{what} (not this configuration's)" if info.mismatch else what
 
 
