@@ -20,7 +20,7 @@ from rag_app.config import Config, VectorStoreSection
 from rag_app.config_checks import index_error
 from rag_app.errors import CollectionMismatchError, InputError, VectorStoreError
 from rag_app.index_build import DenseIndex, configured_index
-from rag_app.index_checks import dimension_fault, lite_fault, server_fault
+from rag_app.index_checks import dimension_fault, faults, server_fault
 from rag_app.milvus_lite_files import prepare, wait_for_lock
 
 SCHEMA_VERSION = 1
@@ -31,6 +31,10 @@ MADE_BY = "rag_app.made_by"
 
 LITE_VERSION = "milvus_lite"
 """What the version of Milvus Lite starts with; a Milvus server's is like "v2.3.5"."""
+
+_NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1}
+"""Milvus Lite hangs up on a client that pings during a call of more than 40 s, such as building an
+index over 100,000 rows; pymilvus would ping, and then send the call a second time."""
 
 _LOG = logging.getLogger("rag_app")
 
@@ -130,9 +134,15 @@ def check_backend(client: MilvusClient, config: Config, type_: str) -> bool:
         return True
     version: str = client.get_server_version(timeout=config.vector_store.timeout)
     lite = version.startswith(LITE_VERSION)  # a shared one: milvus-lite server
-    fault = lite_fault(type_) if lite else server_fault(type_, version)
+    fault = server_fault(type_, version)
+    is_configured = type_ == config.index.type
+    if lite:
+        index = config.index
+        given = (index.params, index.search_params) if is_configured else ({}, {})
+        top_k = config.retrieval.similarity_top_k
+        fault = next(faults(type_, index.metric, *given, top_k=top_k, lite=True), None)
     if fault is not None:
-        raise index_error(config, fault, asked="" if type_ == config.index.type else type_)
+        raise index_error(config, fault, asked="" if is_configured else type_)
     return lite
 
 
@@ -215,7 +225,10 @@ def connect(section: VectorStoreSection) -> MilvusClient:
         wait_for_lock(Path(section.uri), section.lock_timeout)
     try:
         return MilvusClient(
-            uri=section.uri, token=section.token.get_secret_value(), timeout=section.timeout
+            uri=section.uri,
+            token=section.token.get_secret_value(),
+            timeout=section.timeout,
+            grpc_options=_NO_PINGS if section.is_lite else {},
         )
     except MilvusException as error:
         if section.is_lite:
