@@ -86,7 +86,6 @@ def apply_index(
     try:
         before = index.read()
         changes = before.changes(wanted) if before else (f"none → {wanted}",)
-        rows = index.count()
         if changes and (fault := dimension_fault(wanted.type, wanted.params, index.dimension())):
             raise index_error(config, fault)
         seconds: dict[str, float] = {}
@@ -98,6 +97,7 @@ def apply_index(
             seconds = _swap(index, before, wanted)
             if store is not None:
                 store.use_index(wanted)
+        rows = index.count()
     except MilvusException as error:
         raise as_store_error(error, section.uri) from error
     seconds["total"] = time.perf_counter() - started

@@ -6,7 +6,6 @@ embedding the question and without reading the texts.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from pymilvus.exceptions import MilvusException
@@ -83,9 +82,10 @@ def measure_indexes(
             backend = copy.index.backend
             for type_ in types:
                 check_backend(copy.index.client, config, type_)
+            version = backend.rpartition(" ")[2]
             wanted = [
                 _index(config, type_, dimension)
-                for type_ in types or _buildable(config, backend.rpartition(" ")[2])
+                for type_ in types or _buildable(config, version, dimension)
             ]
             exact = Exact(vectors, questions, metric, top_k)
             say(f"writing {rows} vectors of {dimension} dimensions")
@@ -120,7 +120,8 @@ def _check(config: Config, types: Sequence[str]) -> None:
             raise index_error(config, fault, asked=type_)
 
 
-def _buildable(config: Config, version: str) -> list[str]:
+def _buildable(config: Config, version: str, dimension: int) -> list[str]:
+    """Return the types that can be measured with no word from the user."""
     able = lite_types() if config.vector_store.is_lite else tuple(INDEX_TYPES)
     return [
         name
@@ -128,30 +129,35 @@ def _buildable(config: Config, version: str) -> list[str]:
         if config.index.metric in INDEX_TYPES[name].metrics
         and not INDEX_TYPES[name].needs
         and (config.vector_store.is_lite or server_fault(name, version) is None)
+        and dimension_fault(name, _params(config, name), dimension) is None
     ]
 
 
 def _index(config: Config, type_: str, dimension: int) -> Index:
-    """Return an index of a type with the parameters of the configuration, if it is that type."""
-    given = config.index.params if type_ == config.index.type else {}
-    params = build_params(type_, given, lite=config.vector_store.is_lite)
+    params = _params(config, type_)
     if fault := dimension_fault(type_, params, dimension):
         raise index_error(config, fault)
     return Index(type_, config.index.metric, params)
 
 
+def _params(config: Config, type_: str) -> dict[str, Value]:
+    """Return what to build a type with: as configured, if it is the configured one."""
+    given = config.index.params if type_ == config.index.type else {}
+    return build_params(type_, given, lite=config.vector_store.is_lite)
+
+
 def sweep(index: Index, config: Config, top_k: int) -> Iterator[dict[str, Value]]:
     """Yield the sets of search parameters that an index is measured with, each one once."""
-    kind = INDEX_TYPES[index.type]
-    given = config.index.search_params if index.type == config.index.type else {}
-    swept = next((param.name for param in kind.search_params if param.name in SWEEP), None)
-    values: list[dict[str, Any]] = [{swept: value} for value in SWEEP[swept]] if swept else [{}]
+    given = dict(config.index.search_params) if index.type == config.index.type else {}
+    known = (param.name for param in INDEX_TYPES[index.type].search_params)
+    swept = next((name for name in known if name in SWEEP), "")
+    values = {*SWEEP.get(swept, ()), *(value for name, value in given.items() if name == swept)}
     seen: list[dict[str, Value]] = []
-    for value in values if swept in given or not given else [*values, {}]:
-        complete = search_params(index, {**given, **value}, top_k)
-        if complete not in seen:
-            seen.append(complete)
-            yield complete
+    for asked in [{**given, swept: value} for value in sorted(values)] or [given]:
+        searched = search_params(index, asked, top_k)
+        if searched not in seen:
+            seen.append(searched)
+            yield searched
 
 
 def _measure(

@@ -36,7 +36,7 @@ ENOUGH = 1100
 """Rows of which a server builds an index: it leaves less than 1,024 as they are."""
 
 _OLD = 24 * 3600.0
-"""Seconds after which what another machine left on a server is taken for forgotten."""
+"""Seconds after which a scratch is taken for forgotten, whoever made it."""
 
 
 class Scratch:
@@ -172,8 +172,10 @@ def _is_left(name: str) -> bool:
     if match is None:
         return False
     machine, pid, since = match.groups()
+    if time.time() - int(since) > _OLD:
+        return True
     if machine != _MACHINE:
-        return time.time() - int(since) > _OLD
+        return False
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

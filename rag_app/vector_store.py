@@ -7,7 +7,6 @@ is written in its properties.
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from rag_app.config import Config, VectorStoreSection
 from rag_app.config_checks import index_error
 from rag_app.errors import CollectionMismatchError, InputError, VectorStoreError
 from rag_app.index_build import DenseIndex, configured_index
-from rag_app.index_checks import dimension_fault, lite_fault, server_fault
+from rag_app.index_checks import dimension_fault, faults, server_fault
 from rag_app.milvus_lite_files import compact_eagerly, prepare, wait_for_lock
 from rag_app.milvus_search import VECTOR_FIELD
 
@@ -34,6 +33,10 @@ MADE_BY = "rag_app.made_by"
 
 LITE_VERSION = "milvus_lite"
 """What the version of Milvus Lite starts with; a Milvus server's is like "v2.3.5"."""
+
+_NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1}
+"""Milvus Lite hangs up on a client that pings during a call of more than 40 s, such as building an
+index over 100,000 rows; pymilvus would ping, and then send the call a second time."""
 
 _LOG = logging.getLogger("rag_app")
 
@@ -141,9 +144,15 @@ def check_backend(client: MilvusClient, config: Config, type_: str) -> bool:
         return True
     version: str = client.get_server_version(timeout=config.vector_store.timeout)
     lite = version.startswith(LITE_VERSION)  # a shared one: milvus-lite server
-    fault = lite_fault(type_) if lite else server_fault(type_, version)
+    fault = server_fault(type_, version)
+    is_configured = type_ == config.index.type
+    if lite:
+        index = config.index
+        given = (index.params, index.search_params) if is_configured else ({}, {})
+        top_k = config.retrieval.similarity_top_k
+        fault = next(faults(type_, index.metric, *given, top_k=top_k, lite=True), None)
     if fault is not None:
-        raise index_error(config, fault, asked="" if type_ == config.index.type else type_)
+        raise index_error(config, fault, asked="" if is_configured else type_)
     return lite
 
 
@@ -224,15 +233,15 @@ def connect(section: VectorStoreSection) -> MilvusClient:
         # They log what they also raise, and what Lite does not implement and nobody needs.
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     if section.is_lite:
-        # gRPC counts its own pings of the server in this process as too many when nothing was asked
-        # for a minute, says so on standard error, and connects again.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         compact_eagerly()
         prepare(Path(section.uri))
         wait_for_lock(Path(section.uri), section.lock_timeout)
     try:
         return MilvusClient(
-            uri=section.uri, token=section.token.get_secret_value(), timeout=section.timeout
+            uri=section.uri,
+            token=section.token.get_secret_value(),
+            timeout=section.timeout,
+            grpc_options=_NO_PINGS if section.is_lite else {},
         )
     except MilvusException as error:
         if section.is_lite:

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -464,7 +465,6 @@ def test_scratch_of_a_killed_process_is_dropped(quick: Path) -> None:
     assert sorted(quick.iterdir()) == sorted([running, elsewhere, other])
 
 
-@pytest.mark.server
 def test_scratch_on_a_server_is_dropped(
     quick: Path, make_config: MakeConfig, store_overrides: dict[str, str]
 ) -> None:
@@ -588,3 +588,39 @@ def test_exact_search_counts_equal_vectors_as_found() -> None:
         assert [exact.recall([[row]]) for row in range(4)] == [
             float(row in nearest) for row in range(4)
         ]
+
+
+def test_milvus_lite_behind_a_server_gets_its_parameters_too(
+    here: Path, make_config: MakeConfig, request: pytest.FixtureRequest
+) -> None:
+    if not request.config.getoption("--slow"):
+        pytest.skip("with ./scripts/test.sh --slow: a process")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    database = here / "shared"
+    serve = f"server --data-dir {database} --host 127.0.0.1 --port {port}"
+    command = [sys.executable, "-m", "milvus_lite.cmdline", *serve.split()]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            uri = {"vector_store__uri": f"http://127.0.0.1:{port}"}
+            until = time.monotonic() + 60
+            while is_free(port):
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            made = create_store(make_config(**uri), dimension=64)
+            made.add([node(text, number) for number, text in enumerate(TEXTS)])
+            made.flush()
+            with pytest.raises(ConfigError, match=r"IVF_PQ .*not built by Milvus Lite"):
+                apply_index(make_config(**uri, index__type="IVF_PQ"))
+            config = make_config(**uri, index__type="HNSW", index__params={"M": 7})
+            assert apply_index(config).changes
+            (file,) = index_files(str(database), "rag_app", VECTOR_FIELD)
+            assert read_index_file(file)["M"] == 7
+        finally:
+            server.terminate()
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
