@@ -156,7 +156,7 @@ def test_without_a_window_all_are_kept_best_last() -> None:
 )
 def test_order_of_the_prompt(order: str, wanted: list[int]) -> None:
     """Whatever the order, the worst is dropped first, and the ledger is best first."""
-    result = pack(nodes(5, 5, 5, 50), render, count, 100, ORDERS[order])
+    result = pack(nodes(5, 5, 5, 90), render, count, 100, ORDERS[order])
     assert ranks(result) == wanted
     assert [entry.rank for entry in result.ledger] == [1, 2, 3, 4]
     dropped = pack(nodes(10, 20, 30), render, count, HEAD + 59, ORDERS[order])

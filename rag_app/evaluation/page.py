@@ -8,6 +8,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from rag_app.evaluation import plots
+from rag_app.evaluation.runner import SHOWN_CHARACTERS
 from rag_app.evaluation.terminal import label, number, rows
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -37,6 +38,7 @@ def render(summary: Mapping[str, Any]) -> str:
         figures=_figures(variants),
         differing=_differing(variants),
         colours=plots.COLOURS,
+        shown=SHOWN_CHARACTERS,
     )
 
 

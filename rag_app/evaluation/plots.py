@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 520, 330
-LEFT, RIGHT, TOP, BOTTOM = 58, 18, 14, 50
+LEFT, RIGHT, TOP, BOTTOM = 70, 18, 14, 52
 COLOURS = 6
 """How many colours the page's style sheet has (Okabe and Ito's, which colour-blind eyes tell
 apart); more variants begin again."""
@@ -132,7 +132,7 @@ def _groups(counts: Sequence[Mapping[str, int]]) -> dict[str, list[str]]:
     }
     if further := sorted(rank for rank in found if rank > _LAST_SINGLE_RANK):
         groups[f"{_LAST_SINGLE_RANK + 1}+"] = [str(rank) for rank in further]
-    return {**groups, "never": ["none"]}
+    return {**groups, "none": ["none"]}
 
 
 def _axis(
@@ -173,7 +173,7 @@ def _axes(x: _Axis, y: _Axis, x_title: str, y_title: str) -> Markup:
     middle = (TOP + bottom) / 2
     marks.append(
         Markup(
-            '<text transform="translate(14 {}) rotate(-90)" text-anchor="middle">{}</text>'
+            '<text transform="translate(16 {}) rotate(-90)" text-anchor="middle">{}</text>'
         ).format(middle, y_title)
     )
     return Markup("").join(marks)

@@ -30,6 +30,8 @@ from rag_app.synthesizer import RagSynthesizer
 
 TOGETHER = 64
 """Questions answered in one batch: what an interrupted run has to answer again at most."""
+WARM_UP = (1, 2, 3, 4, 6, 8, 12)
+"""Half the words of the questions asked before any is timed: torch prepares for each length."""
 SHOWN = 3
 """Of how many retrieved nodes the beginning of the text is kept, to be looked at."""
 SHOWN_CHARACTERS = 300
@@ -113,7 +115,8 @@ class Runner:
 
     def _warm_up(self, asking: Mapping[str, Any]) -> None:
         """Let what is loaded at first use be loaded before anything is timed."""
-        self.retriever.retrieve("warm up")
+        for words in WARM_UP:
+            self.retriever.retrieve("warm up " * words)
         if self.llm:
             self.llm.complete("warm up", **asking)
 

@@ -256,7 +256,7 @@ def test_interrupted_and_resumed(
     result = run("eval", questions, *SMALL, "--results", "kept", "--json")
     assert f"{before} of 4 questions were asked before" in result.stderr
     assert metrics(result)["hit@5"] == 1
-    assert len([each for each in asked if each != "warm up"]) == 4 - before
+    assert len([each for each in asked if not each.startswith("warm up")]) == 4 - before
     assert len(outcomes(Path("kept"))) == 4
 
 
@@ -537,9 +537,10 @@ REAL = Path(__file__).parents[3] / "shared/data/milvus_docs_md"
     not REAL.is_dir(), reason="the labelled data is not beside the checkout, in ../shared/data"
 )
 def test_a_real_set_offline(real_embedder: Embedder, run: Run, tmp_path: Path, here: Path) -> None:
-    """Twelve pages, their questions: the figures of the whole set's dense search, roughly."""
+    """Four pages and their questions, with the real embedder."""
     lines = (REAL / "questions.jsonl").read_text(encoding="utf-8").splitlines()
-    names = sorted({file for line in lines for file in json.loads(line)["gold"]})[:8]
+    named = {file for line in lines for file in json.loads(line)["gold"]}
+    names = [file.name for file in sorted((REAL / "docs").iterdir()) if file.name in named][:4]
     chosen = [line for line in lines if set(json.loads(line)["gold"]) <= set(names)]
     Path("q.jsonl").write_text("\n".join(chosen), encoding="utf-8")
     offline = ("--profile", "offline")
