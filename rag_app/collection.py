@@ -26,7 +26,7 @@ from rag_app.config import Config, RetrievalSection
 from rag_app.errors import InputError, VectorStoreError
 from rag_app.expansion import Span
 from rag_app.filters import to_expression
-from rag_app.indexes import Index
+from rag_app.index.types import Index
 from rag_app.milvus_search import VECTOR_FIELD, MilvusSearch
 from rag_app.search import Asked, Hit, find, needs_vectors
 from rag_app.terms import TermAnalyzer

@@ -15,7 +15,7 @@ from pymilvus.exceptions import MilvusException
 from rag_app.collection import as_store_error
 from rag_app.config import COLLECTION_NAME, Config
 from rag_app.errors import CollectionMismatchError, InputError
-from rag_app.index_build import DenseIndex
+from rag_app.index.build import DenseIndex
 from rag_app.milvus_search import VECTOR_FIELD
 from rag_app.schema import Record
 from rag_app.vector_store import MADE_BY, check_made_by, connect

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
-from rag_app.indexes import INDEX_TYPES, METRICS
+from rag_app.index.types import INDEX_TYPES, METRICS
 from rag_app.terms import LANGUAGES
 
 SPECIAL_TOKENS = 2

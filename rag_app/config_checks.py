@@ -4,7 +4,7 @@ import math
 
 from rag_app.config import SPECIAL_TOKENS, Config
 from rag_app.errors import ConfigError, InputError
-from rag_app.index_checks import Fault, faults
+from rag_app.index.checks import Fault, faults
 
 CHARACTERS_PER_TOKEN = 4
 """Rule of thumb for English text (OpenAI's tokenizer help page), for checks made before any

@@ -147,7 +147,7 @@ def _milvus(config: Config) -> Check:
 
 
 def _collection(config: Config) -> Check:
-    from rag_app.index_build import configured_index
+    from rag_app.index.build import configured_index
     from rag_app.vector_store import find_store
 
     store = find_store(config)

@@ -23,7 +23,7 @@ from rag_app.collection import CollectionStore, StoredDocument
 from rag_app.config import Config
 from rag_app.embeddings import Embedder, build_embedder, describe
 from rag_app.file_types import UnreadableFileError
-from rag_app.index_apply import apply_index
+from rag_app.index.apply import apply_index
 from rag_app.node_parser import NodeParser
 from rag_app.plan import Plan, make_plan
 from rag_app.readers import SourceFile, read

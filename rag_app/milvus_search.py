@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rag_app.errors import ConfigError
-from rag_app.indexes import Index, search_params
+from rag_app.index.types import Index, search_params
 from rag_app.search import Asked, Hit
 from rag_app.terms import TermAnalyzer
 from rag_app.word_index import WORDS_FIELD

@@ -1,6 +1,6 @@
 """Config → the LlamaIndex `MilvusVectorStore`: opened, checked against what made it, loaded.
 
-This module, `index_build` and `milvus_lite_files` (its folder and lock) know Milvus Lite from a
+This module, `index.build` and `milvus_lite_files` (its folder and lock) know Milvus Lite from a
 server. Milvus is the only state: what is ingested is what the rows say, and what made a collection
 is written in its properties.
 """
@@ -20,8 +20,8 @@ from rag_app.collection import CollectionStore, as_store_error
 from rag_app.config import Config, VectorStoreSection
 from rag_app.config_checks import index_error
 from rag_app.errors import CollectionMismatchError, InputError, VectorStoreError
-from rag_app.index_build import DenseIndex, configured_index
-from rag_app.index_checks import dimension_fault, faults, server_fault
+from rag_app.index.build import DenseIndex, configured_index
+from rag_app.index.checks import dimension_fault, faults, server_fault
 from rag_app.milvus_lite_files import compact_eagerly, prepare, wait_for_lock
 from rag_app.milvus_search import VECTOR_FIELD
 

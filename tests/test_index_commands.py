@@ -19,17 +19,17 @@ import pytest
 from click.testing import Result
 from pymilvus import DataType, Function, FunctionType, MilvusClient
 
-from rag_app import index_bench, index_scratch
 from rag_app.collection import CollectionStore
 from rag_app.config import Config
 from rag_app.config_loader import load_config
 from rag_app.errors import ConfigError, InputError, VectorStoreError
-from rag_app.index_apply import apply_index, show_index
-from rag_app.index_bench import measure_indexes
-from rag_app.index_build import DenseIndex
-from rag_app.index_tune import choose, write_choice
-from rag_app.index_vectors import clustered_vectors
-from rag_app.indexes import INDEX_TYPES, Index
+from rag_app.index import bench, scratch
+from rag_app.index.apply import apply_index, show_index
+from rag_app.index.bench import measure_indexes
+from rag_app.index.build import DenseIndex
+from rag_app.index.tune import choose, write_choice
+from rag_app.index.types import INDEX_TYPES, Index
+from rag_app.index.vectors import clustered_vectors
 from rag_app.ingestion import ingest
 from rag_app.milvus_lite_files import index_files, read_index_file, release
 from rag_app.milvus_search import VECTOR_FIELD
@@ -347,9 +347,9 @@ def test_apply_that_is_killed_is_completed(
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Few searches, and a folder of its own for temporary files."""
-    monkeypatch.setattr(index_bench, "ALONE", 3)
-    monkeypatch.setattr(index_bench, "BATCHES", 1)
-    monkeypatch.setattr(index_bench, "SWEEP", {"ef": (8, 64), "nprobe": (1, 64)})
+    monkeypatch.setattr(bench, "ALONE", 3)
+    monkeypatch.setattr(bench, "BATCHES", 1)
+    monkeypatch.setattr(bench, "SWEEP", {"ef": (8, 64), "nprobe": (1, 64)})
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -444,7 +444,7 @@ def test_interrupted_bench_leaves_no_scratch(
         assert list(quick.iterdir())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(index_bench, "_measure", interrupt)
+    monkeypatch.setattr(bench, "_measure", interrupt)
     result = run("index", "bench", "--synthetic", "100", "--dim", "8")
     assert result.exit_code == 130
     assert not list(quick.iterdir())
@@ -454,14 +454,14 @@ def test_scratch_of_a_killed_process_is_dropped(quick: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     now = int(time.time())
-    left = quick / f"rag_app_scratch_{index_scratch._MACHINE}_{ended.pid}_{now}_x1"
-    running = quick / f"rag_app_scratch_{index_scratch._MACHINE}_{os.getpid()}_{now}_x2"
+    left = quick / f"rag_app_scratch_{scratch._MACHINE}_{ended.pid}_{now}_x1"
+    running = quick / f"rag_app_scratch_{scratch._MACHINE}_{os.getpid()}_{now}_x2"
     elsewhere = quick / f"rag_app_scratch_ffffffff_{ended.pid}_{now}_x3"
     forgotten = quick / f"rag_app_scratch_ffffffff_{ended.pid}_{now - 90_000}_x4"
     other = quick / "rag_app_scratch_of_mine"
     for folder in (left, running, elsewhere, forgotten, other):
         folder.mkdir()
-    index_scratch.drop_leftover_folders()
+    scratch.drop_leftover_folders()
     assert sorted(quick.iterdir()) == sorted([running, elsewhere, other])
 
 
@@ -474,7 +474,7 @@ def test_scratch_on_a_server_is_dropped(
     client = MilvusClient(config.vector_store.uri, timeout=30)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    left = f"rag_app_scratch_{index_scratch._MACHINE}_{ended.pid}_{int(time.time())}"
+    left = f"rag_app_scratch_{scratch._MACHINE}_{ended.pid}_{int(time.time())}"
     client.create_collection(left, dimension=4, timeout=30)
     data = clustered_vectors(100, 8)
     told = measure_indexes(config, data, data[:10], "vectors", types=["FLAT"])
@@ -490,8 +490,8 @@ def test_server_that_cannot_build_an_index_is_found_out_before(
     if config.vector_store.is_lite:
         pytest.skip("what Milvus Lite builds is known")
     with pytest.raises(VectorStoreError, match=r"cannot build DISKANN.*nothing was changed"):
-        index_scratch.prove_buildable(config, Index("DISKANN", "COSINE"), 16)
-    index_scratch.prove_buildable(config, Index("IVF_FLAT", "COSINE", {"nlist": 4}), 16)
+        scratch.prove_buildable(config, Index("DISKANN", "COSINE"), 16)
+    scratch.prove_buildable(config, Index("IVF_FLAT", "COSINE", {"nlist": 4}), 16)
 
 
 def measured(type_: str, recall: float, p50: float, size: int) -> IndexMeasurement:
@@ -584,7 +584,7 @@ def test_exact_search_counts_equal_vectors_as_found() -> None:
     vectors = np.array([[1, 0], [1, 0], [0, 2], [0.9, 0.1]], dtype=np.float32)
     asked = np.array([[2, 0]], dtype=np.float32)
     for metric, nearest in (("COSINE", [0, 1]), ("L2", [0, 1]), ("IP", [0, 1])):
-        exact = index_bench.Exact(vectors, asked, metric, top_k=1)
+        exact = bench.Exact(vectors, asked, metric, top_k=1)
         assert [exact.recall([[row]]) for row in range(4)] == [
             float(row in nearest) for row in range(4)
         ]

@@ -48,7 +48,7 @@ def index_group() -> None:
 def show_command() -> None:
     """Print the configured index against the one that is there, with rows, size and state."""
     config = load()
-    from rag_app.index_apply import show_index
+    from rag_app.index.apply import show_index
 
     status = show_index(config)
     if wants_json():
@@ -90,7 +90,7 @@ def apply_command(dry_run: bool) -> None:
     the collection completes it.
     """
     config = load()
-    from rag_app.index_apply import apply_index
+    from rag_app.index.apply import apply_index
 
     change = apply_index(config, dry_run=dry_run)
     if wants_json():
@@ -205,7 +205,7 @@ def tune_command(recall: float, write: bool, **options: Any) -> None:
     on, if that sets the index, else into [index]; rag-app index apply then builds it.
     """
     config = load()
-    from rag_app.index_tune import check_can_write, choose, write_choice
+    from rag_app.index.tune import check_can_write, choose, write_choice
 
     if write:
         check_can_write(config, config_path())
@@ -238,9 +238,9 @@ def _measure(
         raise InputError(f"there is no folder for the picture {picture}", "make it first")
     if synthetic is not None and questions is not None:
         raise InputError("made-up vectors have no questions", "leave --questions or --synthetic")
-    from rag_app import index_report
-    from rag_app.index_bench import measure_indexes
-    from rag_app.index_vectors import clustered_vectors, collection_vectors, hold_out
+    from rag_app.index import report
+    from rag_app.index.bench import measure_indexes
+    from rag_app.index.vectors import clustered_vectors, collection_vectors, hold_out
 
     if synthetic is None:
         vectors, asked, about = collection_vectors(config, sample=sample, questions=questions)
@@ -249,15 +249,15 @@ def _measure(
         vectors, asked = hold_out(clustered_vectors(synthetic + count, dim), count=count)
         about = f"{synthetic} made-up clustered vectors, {count} held out as questions"
     if picture is not None:
-        index_report.require_matplotlib()
+        report.require_matplotlib()
     benchmark = measure_indexes(config, vectors, asked, about, types=names, say=say)
     if picture is not None:
-        index_report.picture(benchmark, picture)
+        report.picture(benchmark, picture)
     return benchmark
 
 
 def _type_names(types: str) -> list[str]:
-    from rag_app.indexes import INDEX_TYPES
+    from rag_app.index.types import INDEX_TYPES
 
     names = [name.strip().upper() for name in types.split(",") if name.strip()]
     for name in names:
@@ -269,7 +269,7 @@ def _type_names(types: str) -> list[str]:
 
 
 def _print(benchmark: "IndexBenchmark") -> None:
-    from rag_app.index_report import table
+    from rag_app.index.report import table
 
     say(
         f"{benchmark.vectors}; {benchmark.dimension} dimensions, {benchmark.metric}, recall of the "

@@ -16,7 +16,7 @@ from rag_app.config import Config, EmbeddingSection
 from rag_app.config_loader import parse_assignment
 from rag_app.embeddings import Embedder, build_embedder
 from rag_app.errors import ConfigError, InputError
-from rag_app.index_build import configured_index
+from rag_app.index.build import configured_index
 from rag_app.ingestion import ingest
 from rag_app.llms import PackableLLM, build_llm
 from rag_app.vector_store import MadeBy, open_store

@@ -22,9 +22,9 @@ from pymilvus.exceptions import MilvusException
 
 from rag_app.config import Config, VectorStoreSection
 from rag_app.errors import VectorStoreError
-from rag_app.index_build import DenseIndex
-from rag_app.index_vectors import Vectors, clustered_vectors
-from rag_app.indexes import INDEX_TYPES, Index
+from rag_app.index.build import DenseIndex
+from rag_app.index.types import INDEX_TYPES, Index
+from rag_app.index.vectors import Vectors, clustered_vectors
 from rag_app.milvus_lite_files import index_files, release
 from rag_app.milvus_search import VECTOR_FIELD
 from rag_app.vector_store import check_backend, connect

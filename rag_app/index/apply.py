@@ -9,10 +9,10 @@ from rag_app.collection import CollectionStore, as_store_error
 from rag_app.config import Config
 from rag_app.config_checks import index_error
 from rag_app.errors import InputError, RagAppError, VectorStoreError
-from rag_app.index_build import DenseIndex, configured_index
-from rag_app.index_checks import dimension_fault
-from rag_app.index_scratch import prove_buildable
-from rag_app.indexes import INDEX_TYPES, Index, search_params
+from rag_app.index.build import DenseIndex, configured_index
+from rag_app.index.checks import dimension_fault
+from rag_app.index.scratch import prove_buildable
+from rag_app.index.types import INDEX_TYPES, Index, search_params
 from rag_app.milvus_lite_files import index_files, read_index_file
 from rag_app.milvus_search import VECTOR_FIELD
 from rag_app.schema import IndexChange, IndexStatus

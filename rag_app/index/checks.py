@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rag_app.indexes import INDEX_TYPES, IndexType, Parameter, complete, lite_types
+from rag_app.index.types import INDEX_TYPES, IndexType, Parameter, complete, lite_types
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from rag_app.errors import ConfigError
-from rag_app.index_checks import dimension_fault, server_fault
-from rag_app.indexes import INDEX_TYPES, METRICS, Index, build_params, search_params
+from rag_app.index.checks import dimension_fault, server_fault
+from rag_app.index.types import INDEX_TYPES, METRICS, Index, build_params, search_params
 
 from .conftest import MakeConfig
 

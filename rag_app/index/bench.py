@@ -13,10 +13,9 @@ from pymilvus.exceptions import MilvusException
 from rag_app.collection import as_store_error
 from rag_app.config import Config
 from rag_app.config_checks import index_error
-from rag_app.index_checks import dimension_fault, faults, server_fault
-from rag_app.index_scratch import Scratch, scratch
-from rag_app.index_vectors import Vectors, unit
-from rag_app.indexes import (
+from rag_app.index.checks import dimension_fault, faults, server_fault
+from rag_app.index.scratch import Scratch, scratch
+from rag_app.index.types import (
     INDEX_TYPES,
     Index,
     Value,
@@ -24,6 +23,7 @@ from rag_app.indexes import (
     lite_types,
     search_params,
 )
+from rag_app.index.vectors import Vectors, unit
 from rag_app.schema import IndexBenchmark, IndexMeasurement
 from rag_app.vector_store import check_backend
 
