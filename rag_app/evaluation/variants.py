@@ -8,8 +8,9 @@ collection of its own beside it, made of the same files, and kept for the next t
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from rag_app.collection import CollectionStore
 from rag_app.config import Config, EmbeddingSection
@@ -163,7 +164,8 @@ class Workshop:
         """
         if not variant.owns_collection:
             return open_store(variant.config)
-        documents = open_store(self._base).documents()
+        base = open_store(self._base)
+        documents = base.documents()
         gone = [document.file for document in documents.values() if not document.file.exists()]
         if gone:
             raise InputError(
@@ -172,11 +174,14 @@ class Workshop:
                 "put them back, or rag-app ingest … --prune",
             )
         config = variant.config
+        embedder: Any = self.embedder(config.embedding)
+        if MadeBy.of(config) == MadeBy.of(self._base):  # the index alone differs
+            embedder = _Remembering(embedder, base, documents)
         report = ingest(
             config,
             [document.file for document in documents.values()],
             progress=progress,
-            embedder=self.embedder(config.embedding),
+            embedder=embedder,
             roots={document.folder for document in documents.values()},
         )
         store = open_store(config)
@@ -201,3 +206,29 @@ class Workshop:
                 "to compare the same documents"
             )
         return store
+
+
+class _Remembering:
+    """An embedder that knows the vectors of a collection, and is asked for the others only."""
+
+    def __init__(
+        self, embedder: Embedder, store: CollectionStore, documents: Iterable[str]
+    ) -> None:
+        self._embedder = embedder
+        self._store = store
+        self._documents = documents
+        self._known: dict[str, list[float]] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._embedder, name)
+
+    def get_text_embedding_batch(self, texts: Sequence[str]) -> list[list[float]]:
+        """Return the vectors of texts."""
+        if self._known is None:  # read when there is something to embed
+            rows = (row for id_ in self._documents for row in self._store.rows_of(id_))
+            self._known = {row.text: list(row.vector) for row in rows}
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        self._known.update(
+            zip(new, self._embedder.get_text_embedding_batch(new) if new else (), strict=True)
+        )
+        return [self._known[text] for text in texts]

@@ -273,8 +273,9 @@ def test_results_are_not_written_over_something_else(
 
 
 def test_variants_share_the_collection_unless_they_need_another(
-    ingested: Config, questions: str, run: Run
+    ingested: Config, questions: str, run: Run, fake_embedder: FakeEmbedder
 ) -> None:
+    embedded = len(fake_embedder.embedded)
     result = run(
         *("eval", questions, *SMALL, "--json", "--variant", "as-is"),
         *("--variant", "few:retrieval.similarity_top_k=1"),
@@ -286,6 +287,8 @@ def test_variants_share_the_collection_unless_they_need_another(
     assert first["collection"] == few["collection"] == "rag_app"
     assert len({each["collection"] for each in (first, short, hnsw)}) == 3
     assert short["nodes"] > first["nodes"] == hnsw["nodes"]
+    assert len(fake_embedder.embedded) == embedded + short["nodes"], "HNSW takes the vectors"
+    assert hnsw["metrics"] == first["metrics"]
     assert "differences" not in first
     difference = few["differences"]["kept"]
     assert (difference["value"], difference["beyond_noise"]) == (-3.0, True)

@@ -97,6 +97,8 @@ def study(variants: int = 3, name: str = "") -> Study:
 def summary(**asked: Any) -> dict[str, Any]:
     found = summarize(study(**asked))
     found["questions"] |= {"file": f"some/questions{asked.get('name', '')}.jsonl", "in_file": 12}
+    check = {"variant": "variant-0", "metric": "hit@1", "at_least": 0.9, "value": 0.25}
+    found["gate"] = [{**check, "passed": False}]
     return found
 
 
@@ -115,6 +117,7 @@ def test_page_is_one_file() -> None:
 def test_one_variant_alone() -> None:
     page = render(summary(variants=1))
     assert "variant-0" in page
+    assert "Failed: variant-0: hit@1 is 0.250, at least 0.9 was asked for." in page
     assert "beyond noise" not in page.split("How to read this")[0]
 
 
@@ -133,7 +136,7 @@ def test_questions_without_evidence_have_no_plots() -> None:
     for outcome in made.runs[0].outcomes:
         outcome.gold = outcome.reach = outcome.in_prompt = None
     found = summarize(made)
-    found["questions"] |= {"file": "q.jsonl", "in_file": 12}
+    found |= {"questions": {**found["questions"], "file": "q.jsonl", "in_file": 12}, "gate": []}
     assert "<svg" not in render(found)
 
 
