@@ -14,7 +14,8 @@ VECTOR_FIELD = "embedding"
 QUESTIONS_PER_CALL = 1000
 """Questions in one call; Milvus takes up to 16,384."""
 
-_NODE_FIELDS = ("text", "_node_content", "_node_type")
+NODE_FIELDS = ("text", "_node_content", "_node_type")
+"""What a node is made of."""
 
 
 class MilvusSearch:
@@ -49,7 +50,7 @@ class MilvusSearch:
     ) -> list[list[Hit]]:
         """Search by nearness: a list of hits for each question, best first."""
         params = search_params(self.index, self._given, limit)
-        fields = [*_NODE_FIELDS, VECTOR_FIELD] if with_vectors else _NODE_FIELDS
+        fields = [*NODE_FIELDS, VECTOR_FIELD] if with_vectors else NODE_FIELDS
         sign = -1 if self.index.metric == "L2" else 1  # a distance is better the smaller it is
         return [
             [
@@ -83,7 +84,7 @@ class MilvusSearch:
         asking = [at for at, text in enumerate(terms) if text]  # Milvus refuses an empty one
         found: list[list[Hit]] = [[] for _ in terms]
         texts = [terms[at] for at in asking]
-        rows = self._search(texts, WORDS_FIELD, {}, limit, _NODE_FIELDS, asked)
+        rows = self._search(texts, WORDS_FIELD, {}, limit, NODE_FIELDS, asked)
         for at, hits in zip(asking, rows, strict=True):
             # Milvus Lite gives the negative of the score.
             found[at] = [_hit(row, abs(row["distance"])) for row in hits]

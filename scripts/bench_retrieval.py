@@ -3,7 +3,7 @@
 
 ::
 
-    python -m scripts.bench_retrieval ../shared/data --modes dense --sizes 128,254 > table.md
+    python -m scripts.bench_retrieval path/to/sets --modes dense,hybrid --sizes 128,224 > table.md
 
 Each set of the folder has ``docs/`` and ``questions.jsonl``. Collections are made in ``--work`` and
 kept there: a second run ingests nothing.
@@ -24,6 +24,7 @@ from rag_app.evaluation.summary import summarize
 from rag_app.evaluation.variants import Variant
 
 SETS = ("squad", "xquad_zh", "milvus_docs_html", "milvus_docs_md", "milvus_docs_ko_html")
+MODES = ("dense", "text", "hybrid", "mmr")
 METRICS = ("hit@1", "hit@2", "hit@5", "hit@10", "mrr@10", "@1000ch", "@2000ch", "@4000ch")
 
 
@@ -105,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path, help="folder of the labelled sets")
     parser.add_argument("--sets", type=words, default=list(SETS), help="default: all of them")
-    parser.add_argument("--modes", type=words, default=["dense"], help="default: dense")
-    parser.add_argument("--sizes", type=numbers, default=[254], help="of nodes (default: 254)")
+    parser.add_argument("--modes", type=words, default=list(MODES), help="default: all of them")
+    parser.add_argument("--sizes", type=numbers, default=[224], help="of nodes (default: 224)")
     parser.add_argument("--sample", type=int, help="questions of each set (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
     parser.add_argument("--timed", type=int, default=50, help="questions timed (default: 50)")

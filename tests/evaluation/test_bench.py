@@ -27,7 +27,19 @@ def test_figures_agree_with_those_of_the_command(
     text = "".join(json.dumps(row) + "\n" for row in rows)
     folder = make_files(tmp_path / "data", {"squad/questions.jsonl": text})
     (folder / "squad/docs").symlink_to(docs)
-    main([str(folder), "--sets", "squad,absent", "--sizes", "20,40", "--work", str(tmp_path / "w")])
+    main(
+        [
+            str(folder),
+            "--sets",
+            "squad,absent",
+            "--sizes",
+            "20,40",
+            "--modes",
+            "dense",
+            "--work",
+            str(tmp_path / "w"),
+        ]
+    )
     printed = capsys.readouterr()
     assert "skipped absent: there is no" in printed.err
     head, _, first, second = (line.strip("| ").split(" | ") for line in printed.out.splitlines())
@@ -37,7 +49,8 @@ def test_figures_agree_with_those_of_the_command(
     )
     small = ("--set", "chunking.size=40", "--set", "chunking.overlap=4")
     assert run("ingest", str(folder / "squad/docs"), *small).exit_code == 0
-    result = run("eval", str(folder / "squad/questions.jsonl"), *small, "--json")
+    dense = ("--set", "retrieval.mode=dense")
+    result = run("eval", str(folder / "squad/questions.jsonl"), *small, *dense, "--json")
     metrics = json_of(result)["variants"][0]["metrics"]
     for name, figure in zip(head, second, strict=True):
         if re.search("@", name):

@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Measure what retrieving costs beside the encoder and Milvus: warm, one question at a time.
+
+::
+
+    python -m scripts.bench_query questions.jsonl --set embedding.runtime=openvino
+
+Asks the configured collection. For each question in turn: our retriever; the bare encoder; the bare
+searches of Milvus with the same limits and fields. Prints Markdown: medians in milliseconds.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rag_app.batch import Question, read_questions
+from rag_app.config import Config
+from rag_app.config_loader import load_config, parse_assignment
+from rag_app.embeddings import build_embedder
+from rag_app.index.build import configured_index
+from rag_app.index.types import search_params
+from rag_app.milvus_search import NODE_FIELDS, VECTOR_FIELD
+from rag_app.retriever import make_retriever
+from rag_app.terms import TermAnalyzer
+from rag_app.vector_store import open_store
+from rag_app.word_index import WORDS_FIELD
+
+MODES = ("dense", "text", "hybrid")
+
+
+def measure(config: Config, questions: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return median milliseconds by mode: ours, encode, search, and what is left."""
+    store = open_store(config)
+    embedder = build_embedder(config.embedding)
+    terms = TermAnalyzer(config.retrieval.language)
+    table = {}
+    for mode in MODES:
+        section = config.retrieval.model_copy(update={"mode": mode})
+        retriever = make_retriever(store, embedder, section)
+        limit = section.candidates if mode == "hybrid" else section.similarity_top_k
+        params = search_params(configured_index(config), config.index.search_params, limit)
+
+        def search(data: Any, field: str, params: Any, limit: int = limit) -> None:
+            store.client.search(
+                store.collection_name,
+                data=[data],
+                limit=limit,
+                anns_field=field,
+                search_params={"params": params},
+                output_fields=list(NODE_FIELDS),
+            )
+
+        times: dict[str, list[float]] = {"ours": [], "encode": [], "search": [], "left": []}
+        for question in questions:
+            vector = embedder.embed_queries([question])[0]
+            words = terms(question)
+            ours = timed(lambda: retriever.retrieve(question))  # noqa: B023 - called at once
+            encode = timed(lambda: embedder.embed_queries([question]))  # noqa: B023
+            bare = 0.0
+            if mode != "text":
+                bare += timed(lambda: search(vector, VECTOR_FIELD, params))  # noqa: B023
+            if mode != "dense":
+                bare += timed(lambda: search(words, WORDS_FIELD, {}))  # noqa: B023
+            encode = 0.0 if mode == "text" else encode
+            for name, value in zip(times, (ours, encode, bare, ours - encode - bare), strict=True):
+                times[name].append(value)
+        table[mode] = {name: statistics.median(values) for name, values in times.items()}
+    return table
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return how many milliseconds it took."""
+    started = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Parse the command line, and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("questions", type=Path, help="as for rag-app batch")
+    parser.add_argument("--number", type=int, default=200, help="of questions (default: 200)")
+    parser.add_argument("--profile", default="offline", help="default: offline")
+    parser.add_argument("--set", action="append", default=[], help="a key of the configuration")
+    asked = parser.parse_args()
+    overrides = dict(parse_assignment(setting) for setting in asked.set)
+    with asked.questions.open(encoding="utf-8") as lines:
+        read = list(read_questions(lines, asked.questions.name))
+    questions = [each.text for each in read if isinstance(each, Question)][: asked.number]
+    config = load_config(profile=asked.profile, overrides=overrides)
+    print(f"{len(questions)} questions, medians in ms\n")
+    print("| mode | rag_app | encoder | Milvus | what is left |\n|---|---:|---:|---:|---:|")
+    for mode, row in measure(config, questions).items():
+        print(f"| {mode} | " + " | ".join(f"{value:.1f}" for value in row.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()
