@@ -134,6 +134,8 @@ def conduct(
     if judge:
         for variant in variants:
             judge.check(variant.config.llm, answers=settings.answers_with(variant.config))
+    if repeated := len(questions) - len(unique(questions)):
+        say(f"{repeated} questions are there twice, with the same answers: they are asked once")
     questions = unique(questions)
     study = Study(settings, questions)
     timed = choose_timed(questions, settings)

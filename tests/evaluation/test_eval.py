@@ -163,6 +163,12 @@ def test_nothing_ingested(questions: str, run: Run) -> None:
     assert "ingest something first" in result.stderr
 
 
+def test_the_same_question_twice_is_asked_once(ingested: Config, run: Run, here: Path) -> None:
+    result = run("eval", write([QUESTIONS[0], {**QUESTIONS[0], "id": "again"}]), *SMALL, "--json")
+    assert json_of(result)["questions"]["asked"] == 1
+    assert "1 questions are there twice" in result.stderr
+
+
 def test_sample_and_depth(ingested: Config, questions: str, run: Run) -> None:
     first = json_of(run("eval", questions, *SMALL, "--sample", "2", "--depth", "2", "--json"))
     assert first["questions"]["asked"] == 2
