@@ -139,11 +139,18 @@ def _embedder(config: Config) -> Check:
 
 
 def _milvus(config: Config) -> Check:
-    from rag_app.vector_store import connect
+    from rag_app.vector_store import LITE_VERSION, connect
+    from rag_app.word_index import is_countable
 
-    section = config.vector_store
-    server = connect(section).get_server_version(timeout=section.timeout)
-    return Check("milvus", True, f"{section.uri}: {server}")
+    section, mode = config.vector_store, config.retrieval.mode
+    client = connect(section)
+    server = client.get_server_version(timeout=section.timeout)
+    lite = server.startswith(LITE_VERSION)
+    finding = f"{section.uri}: {server}"
+    if mode in {"text", "hybrid"} and not is_countable(client, lite=lite, timeout=section.timeout):
+        reason = f'{finding}, which counts no words for retrieval.mode = "{mode}"'
+        return Check("milvus", False, reason, 'set retrieval.mode = "dense", or use Milvus 2.5')
+    return Check("milvus", True, finding)
 
 
 def _collection(config: Config) -> Check:

@@ -11,6 +11,7 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from rag_app import build_index, build_query_engine, build_retriever, ingest
 from rag_app.config import Config
+from rag_app.doctor import examine
 from rag_app.errors import CollectionMismatchError, ConfigError
 from rag_app.expansion import Passage
 from rag_app.llms.extractive import NOTHING_RELEVANT
@@ -175,6 +176,9 @@ def test_a_server_before_2_5_says_that_it_has_no_words(
     with pytest.raises(ConfigError, match=r"from version 2\.5 on") as caught:
         build_retriever(config).retrieve("one")
     assert 'retrieval.mode = "dense"' in caught.value.remedy
+    (check,) = (check for check in examine(config) if check.name == "milvus")
+    assert not check.ok
+    assert 'retrieval.mode = "dense"' in check.remedy
 
 
 # --- both, and variety ---------------------------------------------------------------------------

@@ -308,6 +308,22 @@ def test_variants_share_the_collection_unless_they_need_another(
     assert built.type == "AUTOINDEX", "the user's own index is left alone"
 
 
+def test_ways_of_searching_share_the_collection(
+    ingested: Config, questions: str, run: Run, fake_embedder: FakeEmbedder
+) -> None:
+    embedded = len(fake_embedder.embedded)
+    modes = ("dense", "text", "hybrid", "mmr")
+    asked = [text for mode in modes for text in ("--variant", f"{mode}:retrieval.mode={mode}")]
+    rrf = ("--variant", "rrf:retrieval.fusion=rrf")
+    summary = json_of(run("eval", questions, *SMALL, "--json", *asked, *rrf))
+    found = {variant["name"]: variant for variant in summary["variants"]}
+    assert set(found) == {*modes, "rrf"}
+    assert {variant["collection"] for variant in found.values()} == {"rag_app"}
+    assert len(fake_embedder.embedded) == embedded
+    for name in ("text", "hybrid", "rrf"):
+        assert found[name]["metrics"]["hit@5"]["value"] == 1
+
+
 def test_a_variants_own_collection_is_kept_and_follows(
     ingested: Config, docs: Path, questions: str, run: Run
 ) -> None:
