@@ -411,6 +411,13 @@ def test_retrieve_prints_contexts_best_first(ingested: Config, run: Run) -> None
     assert "maximum degree" in result.stdout
 
 
+def test_retrieving_nothing_says_so(ingested: Config, run: Run) -> None:
+    result = run("retrieve", "zebra", *SMALL, "--set", "retrieval.mode=text")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "nothing relevant was found" in result.stderr
+    assert json_of(run("retrieve", "zebra", "--json", *SMALL, "--set", "retrieval.mode=text")) == []
+
+
 def test_retrieve_json(ingested: Config, run: Run) -> None:
     nodes = json_of(run("retrieve", HNSW, "--json", *SMALL))
     assert set(nodes[0]) >= {"id", "score", "path", "text", "file_name", "title", "type"}

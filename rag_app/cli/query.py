@@ -110,6 +110,8 @@ def retrieve_command(question: str) -> None:
             ]
         )
         return
+    if not nodes:
+        say("nothing relevant was found")
     for rank, node in enumerate(nodes, start=1):
         page = f", page {node.metadata['page']}" if node.metadata.get("page") else ""
         click.secho(f"{rank}. {node.metadata.get('path')}{page}  ({node.score:.3f})", bold=True)
