@@ -37,12 +37,13 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CACHE_GIB)
 class Server:
     """A real vLLM server, started as a user would: with ``rag-app llm serve``."""
 
-    def __init__(self, model: Path, log: Path) -> None:
+    def __init__(self, model: Path, log: Path, engine: dict[str, Any]) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self._model = model
+        self._engine = engine
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -52,7 +53,7 @@ class Server:
             "llm.base_url": self.url,
             "llm.api_key": KEY,
             "llm.engine.served_model_name": "tiny",
-            **{f"llm.engine.{name}": value for name, value in ENGINE.items()},
+            **{f"llm.engine.{name}": value for name, value in self._engine.items()},
         }
         command = [sys.executable, "-m", "rag_app", "llm", "serve"]
         for key, value in settings.items():
@@ -98,7 +99,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def starting_server(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server, started but not yet waited for: the engine's tests can run meanwhile."""
-    server = Server(llama, tmp_path_factory.mktemp("server") / "log")
+    server = Server(llama, tmp_path_factory.mktemp("server") / "log", ENGINE)
     server.start()
     yield server
     server.kill()
