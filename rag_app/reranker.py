@@ -114,13 +114,13 @@ class ServerReranker(BaseNodePostprocessor):
 
     def __init__(self, section: RerankerSection, top_n: int) -> None:
         super().__init__()
-        key = section.api_key.get_secret_value()
+        key = section.api_key.get_secret_value().strip()  # of a file's last line end
         self._top_n = top_n
         self._url = f"{section.base_url.rstrip('/')}/rerank"
         self._model = section.model
         self._has_key = bool(key)
         self._http = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers={b"Authorization": f"Bearer {key}".encode()} if key else {},
             timeout=httpx.Timeout(section.timeout, connect=CONNECT_SECONDS),
             limits=httpx.Limits(max_keepalive_connections=0),  # none outlives this
             trust_env=False,

@@ -301,6 +301,23 @@ def test_an_answer_that_is_none_is_an_error(
     assert "--set llm.engine.runner=pooling llm serve" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("key", "match"),
+    [("", "asks for an API key"), ("a-secret\r\n", "refuses the key"), ("a-sécret", "refuses the")],
+)
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_is_refused_is_not_told(
+    status: int, key: str, match: str, answering: Callable[[int, str], str]
+) -> None:
+    section = RerankerSection(base_url=answering(status, ""), api_key=SecretStr(key))
+    reranker = build_reranker(section, 5)
+    assert reranker is not None
+    with pytest.raises(ServiceError, match=match) as caught:
+        reranker.postprocess_nodes(nodes(), query_str=QUESTION)
+    assert KEY_VARIABLE in caught.value.remedy
+    assert "cret" not in str(caught.value)
+
+
 def test_a_server_that_is_silent_is_not_waited_for_longer_than_configured() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
