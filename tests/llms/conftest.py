@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from rag_app.config import LLMSection
 from rag_app.llms import build_llm
+from rag_app.llms.serve import ServerCommand
 from rag_app.llms.vllm_engine import VllmEngine
 from rag_app.llms.vllm_server import VllmServer
 from scripts.random_llama import make_llama
@@ -42,25 +43,34 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}/v1"
-        self._model = model
-        self._engine = engine
+        self.model = model
+        self.engine = engine
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def command(self) -> ServerCommand:
         settings = {
-            "llm.model": self._model,
+            "llm.model": self.model,
             "llm.base_url": self.url,
             "llm.api_key": KEY,
             "llm.engine.served_model_name": "tiny",
-            **{f"llm.engine.{name}": value for name, value in self._engine.items()},
+            **{f"llm.engine.{name}": value for name, value in self.engine.items()},
         }
         command = [sys.executable, "-m", "rag_app", "llm", "serve"]
         for key, value in settings.items():
             command += ["--set", f"{key}={str(value).lower() if value is True else value}"]
+        return ServerCommand(tuple(command), {})
+
+    def start(self) -> None:
+        command = self.command()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+                command.arguments,
+                cwd=ROOT,
+                env={**os.environ, **command.environment},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def wait(self) -> None:

@@ -11,8 +11,9 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from pydantic import SecretStr
 
 from rag_app import build_retriever, ingest
-from rag_app.config import RerankerSection
+from rag_app.config import LLMSection, RerankerSection
 from rag_app.errors import ServiceError
+from rag_app.llms.serve import ServerCommand, server_command
 from rag_app.reranker import build_reranker, find_reranker
 
 from ..conftest import FakeEmbedder, MakeConfig, make_files
@@ -36,10 +37,21 @@ def model(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_cross_encoder(tmp_path_factory.mktemp("cross-encoder"))
 
 
+class PoolingServer(Server):
+    """What ``rag-app llm serve`` becomes, without the 12 s that it checks arguments for."""
+
+    def command(self) -> ServerCommand:
+        engine = {"served_model_name": "tiny", **self.engine}
+        section = LLMSection(
+            model=str(self.model), base_url=self.url, api_key=SecretStr(KEY), engine=engine
+        )
+        return server_command(section)
+
+
 @pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     engine = {"dtype": "float32", "enforce_eager": True, "runner": "pooling"}
-    server = Server(model, tmp_path_factory.mktemp("pooling") / "log", engine)
+    server = PoolingServer(model, tmp_path_factory.mktemp("pooling") / "log", engine)
     server.start()
     try:
         server.wait()
