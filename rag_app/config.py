@@ -97,13 +97,7 @@ class EmbeddingSection(Section):
     @property
     def folder(self) -> Path | None:
         """Where the model lies on this machine, or None for a hub name."""
-        if self.model.startswith(PACKAGE_PREFIX):
-            spec = find_spec(self.model.removeprefix(PACKAGE_PREFIX))
-            if spec is None or spec.origin is None:
-                return None
-            return Path(spec.origin).with_name("model")
-        path = Path(self.model).expanduser()
-        return path if path.is_dir() else None
+        return model_folder(self.model)
 
     @property
     def identity(self) -> str:
@@ -191,8 +185,8 @@ class RerankerSection(Section):
     """A cross-encoder that reads question and context together, and orders the hits anew."""
 
     model: str = ""
-    """A hub name ("BAAI/bge-reranker-base") or a folder; with a server the served name, where it
-    serves several. Empty without a server: no reranker."""
+    """A hub name ("BAAI/bge-reranker-base"), a folder, or "package:NAME"; with a server the served
+    name, which may be left out. Empty without a server: no reranker."""
     base_url: str = ""
     """A vLLM server that runs the model ("http://127.0.0.1:8001/v1"); empty: in this process."""
     api_key: SecretStr = SecretStr("")
@@ -371,6 +365,15 @@ class Config(Section):
     def origin(self, key: str) -> str:
         """Say where the value of a dotted key came from, e.g. "config.toml" or "default"."""
         return self._origins.get(key, "default")
+
+
+def model_folder(model: str) -> Path | None:
+    """Return where a model lies on this machine; None for a hub name, or a package not here."""
+    if model.startswith(PACKAGE_PREFIX):
+        spec = find_spec(model.removeprefix(PACKAGE_PREFIX))
+        return Path(spec.origin).with_name("model") if spec and spec.origin else None
+    path = Path(model).expanduser()
+    return path if path.is_dir() else None
 
 
 def _max_length_in(folder: Path | None) -> int | None:

@@ -26,6 +26,7 @@ CONFIG_NAME = "config.toml"
 MASK = "********"
 
 _PACKAGE = Path(__file__).parent
+_MODEL_KEYS = {"embedding.model", "llm.model", "retrieval.reranker.model"}
 
 
 @dataclass(frozen=True)
@@ -333,7 +334,7 @@ def _resolve(key: str, value: Any, base: Path) -> Any:
     is_path = (
         (key == "vector_store.uri" and "://" not in value)
         or key in {"prompt.template", "embedding.compiled_folder"}
-        or (key in {"embedding.model", "llm.model"} and value.startswith((".", "~", "/")))
+        or (key in _MODEL_KEYS and value.startswith((".", "~", "/")))
     )
     return str(base / Path(value).expanduser()) if is_path else value
 

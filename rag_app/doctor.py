@@ -52,6 +52,7 @@ def examine(config: Config) -> list[Check]:
         ("embedder", _embedder),
         ("milvus", _milvus),
         ("collection", _collection),
+        *([("reranker", _reranker)] if config.retrieval.reranker.is_on else []),
         ("llm", _llm),
         ("profiles", _profiles),
     )
@@ -135,7 +136,9 @@ def _runtime(config: Config) -> Check:
 def _embedder(config: Config) -> Check:
     from rag_app.embeddings import locate_model
 
-    return Check("embedder", True, f"{config.embedding.model}: {locate_model(config.embedding)}")
+    return Check(
+        "embedder", True, f"{config.embedding.model}: {locate_model(config.embedding.model)}"
+    )
 
 
 def _milvus(config: Config) -> Check:
@@ -169,6 +172,12 @@ def _collection(config: Config) -> Check:
         hint = "the index differs from [index]: rag-app index apply (or show)"
         return Check("collection", True, finding, hint)
     return Check("collection", True, finding)
+
+
+def _reranker(config: Config) -> Check:
+    from rag_app.reranker import find_reranker
+
+    return Check("reranker", True, find_reranker(config.retrieval.reranker))
 
 
 def _llm(config: Config) -> Check:

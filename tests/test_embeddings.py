@@ -332,10 +332,10 @@ def test_reading_more_than_the_model_can_is_an_error() -> None:
 
 
 def test_model_is_located_without_loading_it(here: Path) -> None:
-    assert locate_model(EmbeddingSection()).startswith("in ")
-    assert "not here yet" in locate_model(EmbeddingSection(model="nobody/no-such-model"))
+    assert locate_model(EmbeddingSection().model).startswith("in ")
+    assert "not here yet" in locate_model("nobody/no-such-model")
     with pytest.raises(ModelUnavailableError):
-        locate_model(EmbeddingSection(model="package:no_such_package"))
+        locate_model("package:no_such_package")
 
 
 def test_a_folders_identity_is_its_contents(here: Path) -> None:

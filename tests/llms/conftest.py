@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from rag_app.config import LLMSection
 from rag_app.llms import build_llm
+from rag_app.llms.serve import ServerCommand
 from rag_app.llms.vllm_engine import VllmEngine
 from rag_app.llms.vllm_server import VllmServer
 from scripts.random_llama import make_llama
@@ -37,29 +38,39 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CACHE_GIB)
 class Server:
     """A real vLLM server, started as a user would: with ``rag-app llm serve``."""
 
-    def __init__(self, model: Path, log: Path) -> None:
+    def __init__(self, model: Path, log: Path, engine: dict[str, Any]) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}/v1"
-        self._model = model
+        self.model = model
+        self.engine = engine
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def command(self) -> ServerCommand:
         settings = {
-            "llm.model": self._model,
+            "llm.model": self.model,
             "llm.base_url": self.url,
             "llm.api_key": KEY,
             "llm.engine.served_model_name": "tiny",
-            **{f"llm.engine.{name}": value for name, value in ENGINE.items()},
+            **{f"llm.engine.{name}": value for name, value in self.engine.items()},
         }
         command = [sys.executable, "-m", "rag_app", "llm", "serve"]
         for key, value in settings.items():
             command += ["--set", f"{key}={str(value).lower() if value is True else value}"]
+        return ServerCommand(tuple(command), {})
+
+    def start(self) -> None:
+        command = self.command()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+                command.arguments,
+                cwd=ROOT,
+                env={**os.environ, **command.environment},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def wait(self) -> None:
@@ -98,7 +109,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def starting_server(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server, started but not yet waited for: the engine's tests can run meanwhile."""
-    server = Server(llama, tmp_path_factory.mktemp("server") / "log")
+    server = Server(llama, tmp_path_factory.mktemp("server") / "log", ENGINE)
     server.start()
     yield server
     server.kill()
