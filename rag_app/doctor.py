@@ -103,8 +103,8 @@ def _device(config: Config) -> Check:
 def _runtime(config: Config) -> Check:
     """Name the fastest runtime: as measured for those that were compiled, else by rule.
 
-    The rule: a GPU beats all, and only torch uses it here; on a processor OpenVINO took .26 to .5
-    of torch's time, onnxruntime .48 to .8 (docs/embeddings.md).
+    The rule: a GPU beats all, and only torch uses it here; on a processor OpenVINO took .26 to .7
+    of torch's time, onnxruntime .48 to .96 (docs/embeddings.md).
     """
     from rag_app.compiled_embeddings import read_about
     from rag_app.embeddings import choose_device
