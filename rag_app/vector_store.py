@@ -73,7 +73,6 @@ _CONFIG_KEYS = {
     "size": "chunking.size",
     "overlap": "chunking.overlap",
     "language": "retrieval.language",
-    "schema_version": "the schema version",
 }
 
 
@@ -309,6 +308,14 @@ def check_made_by(config: Config, properties: Mapping[str, str]) -> None:
             f"{other} (vector_store.collection); which there are: rag-app collections list",
         )
     made: dict[str, Any] = json.loads(properties[MADE_BY])
+    if made.get("schema_version") != SCHEMA_VERSION:
+        raise CollectionMismatchError(
+            f"the collection {section.collection!r} in {section.uri} was made by another version "
+            f"of rag_app: it has rows of version {made.get('schema_version')}, this one writes "
+            f"{SCHEMA_VERSION}",
+            f"ingest the documents again: rag-app collections drop {section.collection}, then "
+            f"rag-app ingest; or {other}",
+        )
     for name, value in asdict(MadeBy.of(config)).items():
         if made.get(name) != value:
             key = _CONFIG_KEYS[name]

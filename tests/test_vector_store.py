@@ -18,6 +18,7 @@ from llama_index.core.vector_stores.types import (
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
+from rag_app import vector_store
 from rag_app.collection import CollectionStore, as_store_error
 from rag_app.config import Config
 from rag_app.documents import list_documents
@@ -241,6 +242,17 @@ def test_collection_of_another_configuration_is_refused(
         assert f"the configuration (command line) says {says}" in message
         assert f"set {key} back" in caught.value.remedy
         assert "--collection rag_app_2 (vector_store.collection)" in caught.value.remedy
+
+
+def test_a_collection_of_another_version_is_ingested_again(
+    store: CollectionStore, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_store, "SCHEMA_VERSION", 99)
+    with pytest.raises(
+        CollectionMismatchError, match=r"rows of version \d+, .*writes 99"
+    ) as caught:
+        open_store(make_config())
+    assert "rag-app collections drop rag_app" in caught.value.remedy
 
 
 def test_collection_of_another_program_is_refused(make_config: MakeConfig, here: Path) -> None:
