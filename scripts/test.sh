@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks: ruff, mypy, pytest. Extra arguments go to pytest:
+# All checks: ruff, mypy, pytest (two processes of it). Extra arguments go to pytest:
 #
 #   ./scripts/test.sh -k config
 #   ./scripts/test.sh --slow        # all kills, histories, backends and sizes: an hour
@@ -18,4 +18,4 @@ install_extras offline,dev
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"
-exec "$python" -m pytest "$@"
+exec "$python" -m pytest -n 2 --dist loadgroup "$@"
