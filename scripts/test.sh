@@ -2,6 +2,7 @@
 # All checks: ruff, mypy, pytest (two processes of it). Extra arguments go to pytest:
 #
 #   ./scripts/test.sh -k config
+#   ./scripts/test.sh -n 0 --pdb    # in one process, with a debugger
 #   ./scripts/test.sh --slow        # all kills, histories, backends and sizes: an hour
 #
 # Needs CPython 3.11 or newer with pip; installs what it needs into .venv.
