@@ -60,26 +60,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let two processes share the tests: by file, and what needs a server in one of them.
-
-    The Milvus server's ports are fixed, and a vLLM engine takes a minute to start.
-    """
-    for item in items:
-        if "milvus_server" in getattr(item, "fixturenames", ()) or _is_on_a_server(item):
-            group = "milvus"
-        else:
-            group = "vllm" if "llms" in item.path.parts else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
-def _is_on_a_server(item: pytest.Item) -> bool:
-    called = getattr(item, "callspec", None)
-    on_server = called is not None and called.params.get("store_overrides") == "server"
-    return on_server or item.get_closest_marker("server") is not None
-
-
 def words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 

@@ -1,9 +1,14 @@
-"""A real Milvus server for the whole session, from scripts/start-milvus.sh."""
+"""A real Milvus server for a file of tests, from scripts/start-milvus.sh.
 
+Its ports are fixed, so only one runs on a machine: the processes that share the tests take turns.
+"""
+
+import fcntl
 import os
 import platform
 import socket
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,7 +45,7 @@ class MilvusServer:
         subprocess.run([str(SCRIPT), "stop", str(self.folder)], timeout=60, check=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         pytest.skip("the milvus wheel holds a server for x86-64 Linux only")
@@ -48,9 +53,11 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusSe
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = MilvusServer(tmp_path_factory.mktemp("milvus"), port)
-    server.start()
-    yield server
-    server.stop()
+    with Path(tempfile.gettempdir(), "rag-app-tests-milvus.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture(params=["lite", "server"])
