@@ -38,9 +38,7 @@ def build_index(config: Config) -> VectorStoreIndex:
 def build_retriever(config: Config) -> Retriever:
     """Build the configured retriever: nodes best first, with scores. Raises as `build_index`."""
     store = open_store(config)
-    # Without vectors no model is loaded.
-    embedder = build_embedder(config.embedding) if needs_vectors(config.retrieval.mode) else None
-    return make_retriever(store, embedder, config.retrieval)
+    return make_retriever(store, _retrievers_embedder(config), config.retrieval)
 
 
 def build_query_engine(config: Config, *, streaming: bool = False) -> RetrieverQueryEngine:
@@ -58,12 +56,8 @@ def build_query_engine(config: Config, *, streaming: bool = False) -> RetrieverQ
     InputError, CollectionMismatchError, ModelUnavailableError, VectorStoreError
         As `build_index`.
     """
-    store = open_store(config)
-    embedder = build_embedder(config.embedding)
-    return RetrieverQueryEngine(
-        retriever=make_retriever(store, embedder, config.retrieval),
-        response_synthesizer=make_synthesizer(config, embedder, streaming=streaming),
-    )
+    retriever, synthesizer = _make_both(config, streaming=streaming)
+    return RetrieverQueryEngine(retriever=retriever, response_synthesizer=synthesizer)
 
 
 def build_chat_engine(config: Config) -> ChatEngine:
@@ -77,31 +71,47 @@ def build_chat_engine(config: Config) -> ChatEngine:
         As `build_query_engine`.
     """
     llm = build_llm(config.llm)
-    store = open_store(config)
-    template = PromptTemplate.load(config.prompt.template)
-    query_engine = RetrieverQueryEngine(
-        retriever=make_retriever(store, build_embedder(config.embedding), config.retrieval),
-        response_synthesizer=PromptSynthesizer(
-            llm, template, streaming=True, order=config.prompt.order
-        ),
-    )
+    retriever, synthesizer = _make_both(config, streaming=True, llm=llm)
+    query_engine = RetrieverQueryEngine(retriever=retriever, response_synthesizer=synthesizer)
     return ChatEngine(query_engine, llm)
 
 
 def build_batch(config: Config) -> Batch:
     """Build what answers many questions together. Raises as `build_query_engine`."""
+    retriever, synthesizer = _make_both(config)
+    return Batch(retriever, synthesizer)
+
+
+def _make_both(
+    config: Config, *, streaming: bool = False, llm: PackableLLM | None = None
+) -> tuple[Retriever, RagSynthesizer]:
+    """Make both halves; what fails at once is asked before the embedder loads for seconds."""
     store = open_store(config)
-    embedder = build_embedder(config.embedding)
-    return Batch(
-        retriever=make_retriever(store, embedder, config.retrieval),
-        synthesizer=make_synthesizer(config, embedder),
-    )
+    if llm is None and config.llm.backend != "extractive":
+        llm = build_llm(config.llm)
+    embedder = _retrievers_embedder(config)
+    retriever = make_retriever(store, embedder, config.retrieval)
+    return retriever, make_synthesizer(config, embedder, streaming=streaming, llm=llm)
+
+
+def _retrievers_embedder(config: Config) -> Embedder | None:
+    """Load the embedder, unless the search is by words alone."""
+    return build_embedder(config.embedding) if needs_vectors(config.retrieval.mode) else None
 
 
 def make_synthesizer(
-    config: Config, embedder: Embedder, *, streaming: bool = False, llm: PackableLLM | None = None
+    config: Config,
+    embedder: Embedder | None = None,
+    *,
+    streaming: bool = False,
+    llm: PackableLLM | None = None,
 ) -> RagSynthesizer:
-    """Return what answers from retrieved nodes; `llm` is one that is built already.
+    """Return what answers from retrieved nodes.
+
+    Parameters
+    ----------
+    embedder, llm
+        Those that are there already; None: what the backend needs is built.
 
     Raises
     ------
@@ -109,7 +119,7 @@ def make_synthesizer(
         If the configured backend cannot run here.
     """
     if config.llm.backend == "extractive":
-        extractor = Extractor(config.llm.extractive, embedder)
+        extractor = Extractor(config.llm.extractive, embedder or build_embedder(config.embedding))
         return ExtractiveSynthesizer(extractor, streaming=streaming)
     template = PromptTemplate.load(config.prompt.template)
     return PromptSynthesizer(

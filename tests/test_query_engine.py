@@ -25,14 +25,15 @@ from llama_index.core.tools import QueryEngineTool
 from pydantic import Field, PrivateAttr
 
 from rag_app import query_engine as wiring
+from rag_app.batch import Question
 from rag_app.config import Config, ExtractiveSection
 from rag_app.embeddings import Embedder
-from rag_app.errors import ConfigError, InputError
+from rag_app.errors import ConfigError, InputError, LLMError
 from rag_app.ingestion import ingest
 from rag_app.llms import PackableLLM, build_llm
 from rag_app.llms.extractive import NOTHING_RELEVANT, Extractor
 from rag_app.prompts import PromptTemplate
-from rag_app.query_engine import build_index, build_query_engine, build_retriever
+from rag_app.query_engine import build_batch, build_index, build_query_engine, build_retriever
 from rag_app.schema import Source
 from rag_app.synthesizer import PromptSynthesizer
 from rag_app.vector_store import open_store
@@ -40,6 +41,9 @@ from rag_app.vector_store import open_store
 from .conftest import HNSW_PAGE, FakeEmbedder, MakeConfig, make_files, words
 
 HNSW = "What do the parameters M and efConstruction of HNSW mean?"
+ASKED = Question(line=1, id=None, text=HNSW)
+NOBODY = "http://127.0.0.1:9/v1"
+"""Where nothing listens: port 9 is "discard"."""
 
 
 class EchoLLM(CustomLLM, PackableLLM):
@@ -503,6 +507,34 @@ def test_nothing_ingested_is_an_error_before_any_model_is_loaded(
     monkeypatch.setattr(wiring, "build_embedder", lambda _: pytest.fail("loaded the model"))
     with pytest.raises(InputError, match="there is no collection"):
         build(make_config())
+
+
+@pytest.mark.parametrize("build", [build_query_engine, build_batch])
+def test_an_llm_that_cannot_run_is_an_error_before_any_model_is_loaded(
+    build: Callable[[Config], Any],
+    ingested: Config,
+    make_config: MakeConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wiring, "build_embedder", lambda _: pytest.fail("loaded the model"))
+    there = {"chunking__size": 40, "chunking__overlap": 0}
+    with pytest.raises(LLMError, match="no LLM server answers"):
+        build(make_config(llm__backend="vllm-server", llm__base_url=NOBODY, **there))
+
+
+@pytest.mark.parametrize("build", [build_query_engine, build_batch])
+def test_an_llm_that_answers_from_words_alone_needs_no_embedder(
+    build: Callable[[Config], Any],
+    ingested: Config,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wiring, "build_embedder", lambda _: pytest.fail("loaded the model"))
+    monkeypatch.setattr(wiring, "build_llm", lambda _: EchoLLM())
+    llm = ingested.llm.model_copy(update={"backend": "vllm", "model": "any"})
+    retrieval = ingested.retrieval.model_copy(update={"mode": "text"})
+    built = build(ingested.model_copy(update={"llm": llm, "retrieval": retrieval}))
+    answer = built.query(HNSW) if build is build_query_engine else next(built.run([ASKED])).answer
+    assert "efConstruction" in str(answer)
 
 
 def test_extractive_has_no_llm_to_build(make_config: MakeConfig) -> None:
