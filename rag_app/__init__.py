@@ -12,25 +12,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rag_app.config import Config
-    from rag_app.config_loader import load_config
+    from rag_app.app import build_index, build_query_engine, build_retriever
+    from rag_app.config.loader import load_config
+    from rag_app.config.sections import Config
     from rag_app.errors import RagAppError
-    from rag_app.ingestion import ingest
-    from rag_app.query_engine import build_index, build_query_engine, build_retriever
+    from rag_app.ingestion.run import ingest
     from rag_app.schema import IngestReport, LedgerEntry, Source
 
 _HOMES = {
     # configuration
-    "Config": "rag_app.config",
-    "load_config": "rag_app.config_loader",
+    "Config": "rag_app.config.sections",
+    "load_config": "rag_app.config.loader",
     "RagAppError": "rag_app.errors",
     # documents in
-    "ingest": "rag_app.ingestion",
+    "ingest": "rag_app.ingestion.run",
     "IngestReport": "rag_app.schema",
     # answers out
-    "build_index": "rag_app.query_engine",
-    "build_retriever": "rag_app.query_engine",
-    "build_query_engine": "rag_app.query_engine",
+    "build_index": "rag_app.app",
+    "build_retriever": "rag_app.app",
+    "build_query_engine": "rag_app.app",
     "LedgerEntry": "rag_app.schema",
     "Source": "rag_app.schema",
 }

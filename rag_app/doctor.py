@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from rag_app.config import Config
+from rag_app.config.sections import Config
+from rag_app.embedding.runtimes import RUNTIMES
 from rag_app.errors import RagAppError
-from rag_app.runtimes import RUNTIMES
 from rag_app.schema import Record
 
 _PACKAGES = (
@@ -88,7 +88,7 @@ def _packages(_: Config) -> Check:
 
 
 def _device(config: Config) -> Check:
-    from rag_app.embeddings import choose_device, choose_dtype
+    from rag_app.embedding.base import choose_device, choose_dtype
 
     section = config.embedding
     if section.runtime in RUNTIMES:
@@ -106,8 +106,8 @@ def _runtime(config: Config) -> Check:
     The rule: a GPU beats all, and only torch uses it here; on a processor OpenVINO took .26 to .7
     of torch's time, onnxruntime .48 to .96 (docs/embeddings.md).
     """
-    from rag_app.compiled_embeddings import read_about
-    from rag_app.embeddings import choose_device
+    from rag_app.embedding.base import choose_device
+    from rag_app.embedding.compiled import read_about
 
     section = config.embedding
     configured = f'embedding.runtime is "{section.runtime}"'
@@ -134,7 +134,7 @@ def _runtime(config: Config) -> Check:
 
 
 def _embedder(config: Config) -> Check:
-    from rag_app.embeddings import locate_model
+    from rag_app.embedding.base import locate_model
 
     return Check(
         "embedder", True, f"{config.embedding.model}: {locate_model(config.embedding.model)}"
@@ -142,8 +142,8 @@ def _embedder(config: Config) -> Check:
 
 
 def _milvus(config: Config) -> Check:
-    from rag_app.vector_store import LITE_VERSION, connect
-    from rag_app.word_index import is_countable
+    from rag_app.milvus.store import LITE_VERSION, connect
+    from rag_app.milvus.words import is_countable
 
     section, mode = config.vector_store, config.retrieval.mode
     client = connect(section)
@@ -158,7 +158,7 @@ def _milvus(config: Config) -> Check:
 
 def _collection(config: Config) -> Check:
     from rag_app.index.build import configured_index
-    from rag_app.vector_store import find_store
+    from rag_app.milvus.store import find_store
 
     store = find_store(config)
     name = config.vector_store.collection
@@ -175,7 +175,7 @@ def _collection(config: Config) -> Check:
 
 
 def _reranker(config: Config) -> Check:
-    from rag_app.reranker import find_reranker
+    from rag_app.retrieval.reranker import find_reranker
 
     return Check("reranker", True, find_reranker(config.retrieval.reranker))
 

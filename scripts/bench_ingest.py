@@ -54,7 +54,7 @@ def _config(folder: Path, runtime: str) -> Any:
 
 
 def _model() -> str:
-    from rag_app.config import EmbeddingSection
+    from rag_app.config.sections import EmbeddingSection
 
     return str(EmbeddingSection().folder)
 
@@ -131,7 +131,7 @@ def limit(folder: Path, runtime: str) -> dict[str, Any]:
 
         vectors = SentenceTransformer(_model(), device="cpu").encode(texts)
     else:
-        from rag_app.compiled_embeddings import load_compiled
+        from rag_app.embedding.compiled import load_compiled
 
         embedder = load_compiled(_config(folder, runtime).embedding)
         vectors = np.asarray(embedder.get_text_embedding_batch(texts))
@@ -155,10 +155,10 @@ def plain_retrieve(folder: Path, _: str) -> dict[str, Any]:
 
 def prepare(folder: Path, runtime: str) -> dict[str, Any]:
     """Split the documents once for those that are handed nodes; compile the model."""
-    from rag_app.config import DocumentsSection
-    from rag_app.embeddings import build_embedder
-    from rag_app.node_parser import NodeParser
-    from rag_app.readers import discover, read
+    from rag_app.config.sections import DocumentsSection
+    from rag_app.documents.discover import discover, read
+    from rag_app.documents.node_parser import NodeParser
+    from rag_app.embedding.base import build_embedder
 
     config = _config(folder, runtime)
     started = time.perf_counter()
@@ -296,7 +296,7 @@ def _bench_reruns(folder: Path, runtime: str, repeats: int) -> list[str]:
     before = file.read_bytes()
     for number in range(repeats):
         click.echo(f"reruns, {runtime} …", err=True)
-        starts.append(_measure([sys.executable, "-c", "import rag_app.ingestion"]))
+        starts.append(_measure([sys.executable, "-c", "import rag_app.ingestion.run"]))
         unchanged.append(run(folder, "ours", runtime))
         with file.open("a", encoding="utf-8") as end:
             end.write(f"\n\nAdded in run {number} by the {runtime} benchmark.\n")

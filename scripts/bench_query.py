@@ -16,17 +16,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rag_app.batch import Question, read_questions
-from rag_app.config import Config
-from rag_app.config_loader import load_config, parse_assignment
-from rag_app.embeddings import build_embedder
+from rag_app.answering.batch import Question, read_questions
+from rag_app.config.loader import load_config, parse_assignment
+from rag_app.config.sections import Config
+from rag_app.embedding.base import build_embedder
 from rag_app.index.build import configured_index
 from rag_app.index.types import search_params
-from rag_app.milvus_search import NODE_FIELDS, VECTOR_FIELD
-from rag_app.retriever import make_retriever
-from rag_app.terms import TermAnalyzer
-from rag_app.vector_store import open_store
-from rag_app.word_index import WORDS_FIELD
+from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD
+from rag_app.milvus.store import open_store
+from rag_app.milvus.terms import TermAnalyzer
+from rag_app.milvus.words import WORDS_FIELD
+from rag_app.retrieval.retriever import make_retriever
 
 MODES = ("dense", "text", "hybrid")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from rag_app.cli import main
-from rag_app.config import Config
-from rag_app.config_loader import config_rows
+from rag_app.config.loader import config_rows
+from rag_app.config.sections import Config
 
 DOCS = Path(__file__).parent.parent / "docs"
 

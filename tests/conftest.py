@@ -23,12 +23,14 @@ from click.testing import CliRunner, Result
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from pydantic import PrivateAttr
 
-from rag_app import ingestion, milvus_lite_files, query_engine
+from rag_app import app as query_engine
 from rag_app.cli import main
-from rag_app.config import Config, EmbeddingSection
-from rag_app.config_loader import load_config
-from rag_app.embeddings import Embedder, build_embedder
+from rag_app.config.loader import load_config
+from rag_app.config.sections import Config, EmbeddingSection
+from rag_app.embedding.base import Embedder, build_embedder
 from rag_app.evaluation import variants
+from rag_app.ingestion import run as ingestion
+from rag_app.milvus import lite_files as milvus_lite_files
 
 pytest_plugins = ["tests.milvus_server"]
 

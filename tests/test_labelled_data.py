@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from rag_app import ingestion, query_engine
-from rag_app.config import Config
-from rag_app.config_loader import load_config, shipped_config
-from rag_app.documents import list_documents
-from rag_app.embeddings import Embedder
-from rag_app.ingestion import ingest
-from rag_app.query_engine import build_query_engine
-from rag_app.vector_store import open_store
-
-from .conftest import release_databases
+from rag_app import app as query_engine
+from rag_app.app import build_query_engine
+from rag_app.config.loader import load_config, shipped_config
+from rag_app.config.sections import Config
+from rag_app.embedding.base import Embedder
+from rag_app.ingestion import run as ingestion
+from rag_app.ingestion.run import ingest
+from rag_app.milvus.store import open_store
+from rag_app.milvus.stored_documents import list_documents
+from tests.conftest import release_databases
 
 PAGES = Path(__file__).parents[2] / "shared/data/milvus_docs_html/docs"
 QUESTION = "What do the parameters for HNSW mean?"

@@ -45,7 +45,7 @@ def batch_command(questions: str, output: str) -> None:
     "-" reads them from standard input. Each answer has its question's line number, its sources and
     its token counts. If FILE is there, the questions that it answers are not asked again.
     """
-    from rag_app.batch import (  # LlamaIndex: 1.3 s
+    from rag_app.answering.batch import (  # LlamaIndex: 1.3 s
         BadLine,
         Question,
         answered_before,
@@ -62,7 +62,7 @@ def batch_command(questions: str, output: str) -> None:
     for line in bad:
         say(f"line {line.line}: {line.reason}")
     config = load()
-    from rag_app.query_engine import build_batch  # torch, Milvus: 8 s
+    from rag_app.app import build_batch  # torch, Milvus: 8 s
 
     done = 0
     batch = build_batch(config)

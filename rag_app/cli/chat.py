@@ -9,7 +9,7 @@ from rag_app.cli.query import print_sources
 from rag_app.errors import UserError
 
 if TYPE_CHECKING:
-    from rag_app.chat import ChatEngine
+    from rag_app.answering.chat import ChatEngine
 
 _HELP = "/sources shows what the last answer rests on, /reset forgets the conversation, /quit ends"
 
@@ -30,7 +30,7 @@ def chat_command() -> None:
     shows what the last answer rests on, /reset forgets the conversation, /quit (or Ctrl-D) ends it.
     """
     config = load()
-    from rag_app.query_engine import build_chat_engine  # LlamaIndex, torch, Milvus: 8 s
+    from rag_app.app import build_chat_engine  # LlamaIndex, torch, Milvus: 8 s
 
     engine = build_chat_engine(config)
     say(_HELP)

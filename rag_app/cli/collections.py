@@ -9,7 +9,7 @@ from rag_app.cli.common import RagAppGroup, common_options, load, print_json, sa
 from rag_app.errors import InputError
 
 if TYPE_CHECKING:
-    from rag_app.collections import CollectionInfo
+    from rag_app.milvus.admin import CollectionInfo
 
 _FOREIGN = click.option(
     "--foreign", is_flag=True, help="Do it to a collection that another program made as well."
@@ -41,7 +41,7 @@ def collections_group(context: click.Context) -> None:
 def list_command() -> None:
     """List every collection: its rows, and what made it. "*" marks the configured one."""
     config = load()
-    from rag_app.collections import list_collections
+    from rag_app.milvus.admin import list_collections
 
     found = list_collections(config)
     if wants_json():
@@ -66,7 +66,7 @@ def list_command() -> None:
 def show_command(name: str | None) -> None:
     """Print all about the collection NAME, by default the configured one."""
     config = load()
-    from rag_app.collections import show_collection
+    from rag_app.milvus.admin import show_collection
 
     details = show_collection(config, name or config.vector_store.collection)
     if wants_json():
@@ -101,7 +101,7 @@ def show_command(name: str | None) -> None:
 def drop_command(name: str, yes: bool, foreign: bool) -> None:
     """Delete the collection NAME with all its rows; the documents' files are not touched."""
     config = load()
-    from rag_app.collections import drop_collection, find_collection
+    from rag_app.milvus.admin import drop_collection, find_collection
 
     info = find_collection(config, name, foreign=foreign)
     if not yes:
@@ -132,7 +132,7 @@ def drop_command(name: str, yes: bool, foreign: bool) -> None:
 def rename_command(name: str, to: str, foreign: bool) -> None:
     """Rename the collection NAME to TO; nothing is written again."""
     config = load()
-    from rag_app.collections import rename_collection
+    from rag_app.milvus.admin import rename_collection
 
     rename_collection(config, name, to, foreign=foreign)
     if wants_json():

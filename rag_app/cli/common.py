@@ -14,7 +14,7 @@ import click
 from rag_app.errors import RagAppError
 
 if TYPE_CHECKING:
-    from rag_app.config import Config
+    from rag_app.config.sections import Config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -109,7 +109,7 @@ def config_path() -> str | None:
 
 def load(more: Mapping[str, Any] | None = None) -> "Config":
     """Load the configuration that the common options ask for; `more` overrides it key by key."""
-    from rag_app.config_loader import load_config, parse_assignment  # pydantic: 0.15 s
+    from rag_app.config.loader import load_config, parse_assignment  # pydantic: 0.15 s
 
     assignments = [parse_assignment(text) for text in _option("assignments") or ()]
     overrides: dict[str, Any] = dict(assignments)

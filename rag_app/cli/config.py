@@ -24,7 +24,7 @@ def config_group() -> None:
 def show_command() -> None:
     """Print every key with its value and where it came from; secrets are masked, -v explains."""
     config = load()
-    from rag_app.config_loader import config_rows
+    from rag_app.config.loader import config_rows
 
     rows = config_rows(config)
     if wants_json():

@@ -44,7 +44,7 @@ def ingest_command(paths: tuple[str, ...], prune: bool, dry_run: bool) -> None:
     read is skipped, and the report says why. Ctrl-C finishes what is under way.
     """
     config = load()
-    from rag_app.ingestion import ingest  # LlamaIndex, Milvus: 3 s
+    from rag_app.ingestion.run import ingest  # LlamaIndex, Milvus: 3 s
 
     with _stop_on_interrupt() as stop, progress_bar("ingesting") as progress:
         report = ingest(config, paths, prune=prune, dry_run=dry_run, progress=progress, stop=stop)
@@ -70,7 +70,7 @@ def watch_command(paths: tuple[str, ...], prune: bool) -> None:
     does not end it: the next change tries again.
     """
     config = load()
-    from rag_app.watch import watch
+    from rag_app.ingestion.watch import watch
 
     with _stop_on_interrupt() as stop:
         for report in watch(config, paths, prune=prune, stop=stop, say=say):
@@ -149,7 +149,7 @@ def documents_group(context: click.Context) -> None:
 def list_command() -> None:
     """List the documents that are in the collection."""
     config = load()
-    from rag_app.documents import list_documents
+    from rag_app.milvus.stored_documents import list_documents
 
     documents = list_documents(config)
     if wants_json():
@@ -170,7 +170,7 @@ def list_command() -> None:
 def show_command(path: str) -> None:
     """Print the nodes of the document PATH (relative, as listed), in document order."""
     config = load()
-    from rag_app.documents import show_document
+    from rag_app.milvus.stored_documents import show_document
 
     document = show_document(config, path)
     if wants_json():
@@ -196,7 +196,7 @@ def show_command(path: str) -> None:
 def rm_command(patterns: tuple[str, ...], dry_run: bool) -> None:
     """Remove documents from the collection by path, id or glob; their files are not touched."""
     config = load()
-    from rag_app.documents import remove_documents
+    from rag_app.milvus.stored_documents import remove_documents
 
     removed = remove_documents(config, patterns, dry_run=dry_run)
     if wants_json():
@@ -216,7 +216,7 @@ def verify_command(repair: bool) -> None:
     Finds incomplete, outdated, duplicate and orphaned documents, e.g. after a disk error.
     """
     config = load()
-    from rag_app.verify import verify
+    from rag_app.ingestion.verify import verify
 
     report = verify(config, repair=repair)
     if wants_json():

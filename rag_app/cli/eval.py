@@ -21,7 +21,7 @@ from rag_app.cli.common import (
 from rag_app.errors import ConfigError, InputError, LLMError, UserError
 
 if TYPE_CHECKING:
-    from rag_app.config import Config
+    from rag_app.config.sections import Config
     from rag_app.evaluation.judge import Judge
     from rag_app.evaluation.study import Settings
 
@@ -211,7 +211,7 @@ def generate_command(number: int, output: str, seed: int) -> None:
         )
     from rag_app.evaluation.generate import Tally, generate  # LlamaIndex, Milvus: 3 s
     from rag_app.llms import build_llm
-    from rag_app.vector_store import open_store
+    from rag_app.milvus.store import open_store
 
     store = open_store(config)
     tally = Tally()

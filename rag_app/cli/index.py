@@ -18,7 +18,7 @@ from rag_app.cli.common import (
 from rag_app.errors import InputError
 
 if TYPE_CHECKING:
-    from rag_app.config import Config
+    from rag_app.config.sections import Config
     from rag_app.schema import IndexBenchmark
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -205,7 +205,7 @@ def tune_command(recall: float, write: bool, **options: Any) -> None:
     on, if that sets the index, else into [index]; rag-app index apply then builds it.
     """
     config = load()
-    from rag_app.index.tune import check_can_write, choose, write_choice
+    from rag_app.index.bench.tune import check_can_write, choose, write_choice
 
     if write:
         check_can_write(config, config_path())
@@ -238,9 +238,9 @@ def _measure(
         raise InputError(f"there is no folder for the picture {picture}", "make it first")
     if synthetic is not None and questions is not None:
         raise InputError("made-up vectors have no questions", "leave --questions or --synthetic")
-    from rag_app.index import report
-    from rag_app.index.bench import measure_indexes
-    from rag_app.index.vectors import clustered_vectors, collection_vectors, hold_out
+    from rag_app.index.bench import report
+    from rag_app.index.bench.bench import measure_indexes
+    from rag_app.index.bench.vectors import clustered_vectors, collection_vectors, hold_out
 
     if synthetic is None:
         vectors, asked, about = collection_vectors(config, sample=sample, questions=questions)
@@ -269,7 +269,7 @@ def _type_names(types: str) -> list[str]:
 
 
 def _print(benchmark: "IndexBenchmark") -> None:
-    from rag_app.index.report import table
+    from rag_app.index.bench.report import table
 
     say(
         f"{benchmark.vectors}; {benchmark.dimension} dimensions, {benchmark.metric}, recall of the "

@@ -45,8 +45,8 @@ def query_command(question: str, explain: bool) -> None:
     streams = not wants_json() and sys.stdout.isatty()
     with quick_start():
         config = load()
-        from rag_app.llms.extractive import NOTHING_RELEVANT
-        from rag_app.query_engine import build_query_engine  # LlamaIndex, torch, Milvus: 8 s
+        from rag_app.answering.extractive import NOTHING_RELEVANT
+        from rag_app.app import build_query_engine  # LlamaIndex, torch, Milvus: 8 s
 
         engine = build_query_engine(config, streaming=streams)
     response = engine.query(question)
@@ -92,7 +92,7 @@ def retrieve_command(question: str) -> None:
         config = load()
         from llama_index.core.schema import MetadataMode
 
-        from rag_app.query_engine import build_retriever
+        from rag_app.app import build_retriever
 
         retriever = build_retriever(config)
     nodes = retriever.retrieve(question)

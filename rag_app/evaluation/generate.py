@@ -19,9 +19,9 @@ from llama_index.core.evaluation import DatasetGenerator
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.schema import TextNode
 
-from rag_app.collection import CollectionStore
 from rag_app.evaluation.relevance import fold
 from rag_app.llms import PackableLLM
+from rag_app.milvus.collection import CollectionStore
 from rag_app.schema import Record
 
 SHORTEST_NODE = 200

@@ -18,7 +18,7 @@ from llama_index.core.evaluation import (
     RelevancyEvaluator,
 )
 
-from rag_app.config import LLMSection
+from rag_app.config.sections import LLMSection
 from rag_app.errors import ConfigError
 from rag_app.evaluation.questions import EvalQuestion
 from rag_app.evaluation.results import Outcome, ResultsFile

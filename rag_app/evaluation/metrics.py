@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.evaluation.bootstrap import Values
 from rag_app.evaluation.questions import EvalQuestion
 from rag_app.evaluation.results import Outcome
-from rag_app.llms.extractive import NOTHING_RELEVANT
 
 CUTOFFS = (1, 2, 5, 10)
 RANKS = 10

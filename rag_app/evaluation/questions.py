@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rag_app.batch import BadLine
+from rag_app.answering.batch import BadLine
 from rag_app.errors import InputError
 
 

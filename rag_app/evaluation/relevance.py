@@ -16,8 +16,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from rag_app.collection import CollectionStore
 from rag_app.evaluation.questions import EvalQuestion
+from rag_app.milvus.collection import CollectionStore
 
 BESIDE = 40
 """Characters of the gold passage that must stand beside the answer."""

@@ -14,8 +14,12 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.llms import CompletionResponse
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
-from rag_app.batch import BadLine
-from rag_app.embeddings import Embedder
+from rag_app.answering.batch import BadLine
+from rag_app.answering.extractive import NOTHING_RELEVANT
+from rag_app.answering.packing import Packed, keep_all
+from rag_app.answering.prompts import number_sources
+from rag_app.answering.synthesizer import RagSynthesizer
+from rag_app.embedding.base import Embedder
 from rag_app.errors import UserError
 from rag_app.evaluation.metrics import cited_numbers
 from rag_app.evaluation.questions import EvalQuestion
@@ -23,10 +27,6 @@ from rag_app.evaluation.relevance import Relevance
 from rag_app.evaluation.results import Found, Outcome, ResultsFile
 from rag_app.evaluation.timing import StageSpans, Stopwatch, stages_traced
 from rag_app.llms import PackableLLM
-from rag_app.llms.extractive import NOTHING_RELEVANT
-from rag_app.postprocessor import Packed, keep_all
-from rag_app.prompts import number_sources
-from rag_app.synthesizer import RagSynthesizer
 
 TOGETHER = 64
 """Questions answered in one batch: what an interrupted run has to answer again at most."""

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from rag_app import __version__
-from rag_app.batch import BadLine
-from rag_app.collection import CollectionStore
-from rag_app.config import Config
-from rag_app.config_loader import config_rows
+from rag_app.answering.batch import BadLine
+from rag_app.answering.prompts import PromptTemplate
+from rag_app.app import make_synthesizer
+from rag_app.config.loader import config_rows
+from rag_app.config.sections import Config
 from rag_app.errors import InputError
 from rag_app.evaluation.judge import Judge
 from rag_app.evaluation.metrics import ABSTAINS, metric_names
@@ -24,9 +25,8 @@ from rag_app.evaluation.results import Outcome, ResultsFile
 from rag_app.evaluation.runner import Runner, unique
 from rag_app.evaluation.variants import Variant, Workshop
 from rag_app.llms import PackableLLM
-from rag_app.prompts import PromptTemplate
-from rag_app.query_engine import make_synthesizer
-from rag_app.retriever import make_retriever
+from rag_app.milvus.collection import CollectionStore
+from rag_app.retrieval.retriever import make_retriever
 
 RESULTS_VERSION = 1
 """Part of the results' names: raise it when outcomes mean something else."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from rag_app.config_loader import config_rows
+from rag_app.config.loader import config_rows
 from rag_app.evaluation import bootstrap
 from rag_app.evaluation.bootstrap import Interval, Values
 from rag_app.evaluation.metrics import hit_curve, measure, timings

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rag_app.collection import CollectionStore
-from rag_app.config import Config, EmbeddingSection
-from rag_app.config_loader import parse_assignment
-from rag_app.embeddings import Embedder, build_embedder
+from rag_app.config.loader import parse_assignment
+from rag_app.config.sections import Config, EmbeddingSection
+from rag_app.embedding.base import Embedder, build_embedder
 from rag_app.errors import ConfigError, InputError
 from rag_app.index.build import configured_index
-from rag_app.ingestion import ingest
+from rag_app.ingestion.run import ingest
 from rag_app.llms import PackableLLM, build_llm
-from rag_app.vector_store import MadeBy, open_store
+from rag_app.milvus.collection import CollectionStore
+from rag_app.milvus.store import MadeBy, open_store
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*\Z")
 _NEXT_KEY = re.compile(r",(?=\s*[a-z_]+(?:\.[A-Za-z_]+)+\s*=)")

@@ -5,18 +5,18 @@ from typing import Any
 
 from pymilvus.exceptions import MilvusException
 
-from rag_app.collection import CollectionStore, as_store_error
-from rag_app.config import Config
-from rag_app.config_checks import index_error
+from rag_app.config.checks import index_error
+from rag_app.config.sections import Config
 from rag_app.errors import InputError, RagAppError, VectorStoreError
+from rag_app.index.bench.scratch import prove_buildable
 from rag_app.index.build import DenseIndex, configured_index
 from rag_app.index.checks import dimension_fault
-from rag_app.index.scratch import prove_buildable
 from rag_app.index.types import INDEX_TYPES, Index, search_params
-from rag_app.milvus_lite_files import index_files, read_index_file
-from rag_app.milvus_search import VECTOR_FIELD
+from rag_app.milvus.collection import CollectionStore, as_store_error
+from rag_app.milvus.lite_files import index_files, read_index_file
+from rag_app.milvus.search import VECTOR_FIELD
+from rag_app.milvus.store import find_index
 from rag_app.schema import IndexChange, IndexStatus
-from rag_app.vector_store import find_index
 
 
 def show_index(config: Config) -> IndexStatus:

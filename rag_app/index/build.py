@@ -14,10 +14,10 @@ from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
-from rag_app.config import Config
+from rag_app.config.sections import Config
 from rag_app.errors import VectorStoreError
 from rag_app.index.types import Index, Value, build_params, search_params
-from rag_app.milvus_search import VECTOR_FIELD
+from rag_app.milvus.search import VECTOR_FIELD
 
 _LOG = logging.getLogger("rag_app")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from llama_index.core.llms import LLM, CompletionResponse
 
-from rag_app.config import LLMSection
+from rag_app.config.sections import LLMSection
 from rag_app.errors import ConfigError
 
 

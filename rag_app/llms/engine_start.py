@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from rag_app.config import LLMSection
+from rag_app.config.sections import LLMSection
 from rag_app.errors import ConfigError, LLMError, ModelUnavailableError, RagAppError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from rag_app.config import LLMSection
+from rag_app.config.sections import LLMSection
 from rag_app.errors import ConfigError
 from rag_app.llms.engine_start import engine_arguments
 

@@ -30,7 +30,7 @@ from llama_index.core.llms import (
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from pydantic import PrivateAttr
 
-from rag_app.config import LLMSection
+from rag_app.config.sections import LLMSection
 from rag_app.errors import InputError
 from rag_app.llms import PackableLLM
 from rag_app.llms.engine_start import engine_arguments, start_engine

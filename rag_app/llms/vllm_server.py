@@ -21,7 +21,7 @@ from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse
 from llama_index.llms.openai_like import OpenAILike
 from pydantic import PrivateAttr
 
-from rag_app.config import SAMPLING, LLMSection
+from rag_app.config.sections import SAMPLING, LLMSection
 from rag_app.errors import LLMError
 from rag_app.llms import PackableLLM
 from rag_app.llms.replicas import (

@@ -1,6 +1,6 @@
 """How many tokens prompt and answer may have: the model's real window, which the user may lower."""
 
-from rag_app.config import LLMSection
+from rag_app.config.sections import LLMSection
 from rag_app.errors import ConfigError
 
 

@@ -9,8 +9,7 @@ import pytest
 from click.testing import Result
 
 from scripts.bench_retrieval import main
-
-from ..conftest import FakeEmbedder, json_of, make_files
+from tests.conftest import FakeEmbedder, json_of, make_files
 
 
 def test_figures_agree_with_those_of_the_command(

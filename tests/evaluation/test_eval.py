@@ -10,17 +10,17 @@ import pytest
 from click.testing import Result
 from llama_index.core.llms import CompletionResponse
 
-from rag_app import ingestion, query_engine
-from rag_app.config import Config
-from rag_app.config_loader import load_config
-from rag_app.embeddings import Embedder
+from rag_app import app as query_engine
+from rag_app.config.loader import load_config
+from rag_app.config.sections import Config
+from rag_app.embedding.base import Embedder
 from rag_app.errors import ConfigError
 from rag_app.evaluation import runner, variants
 from rag_app.evaluation.variants import parse_variant
-from rag_app.vector_store import open_store
-
-from ..conftest import FakeEmbedder, json_of, release_databases
-from ..test_query_engine import EchoLLM
+from rag_app.ingestion import run as ingestion
+from rag_app.milvus.store import open_store
+from tests.conftest import FakeEmbedder, json_of, release_databases
+from tests.test_app import EchoLLM
 
 Run = Callable[..., Result]
 

@@ -10,13 +10,12 @@ from click.testing import Result
 from llama_index.core import Settings
 
 from rag_app import llms
-from rag_app.config import Config
+from rag_app.config.sections import Config
 from rag_app.evaluation.generate import Tally, generate
 from rag_app.evaluation.questions import read_questions
-from rag_app.vector_store import open_store
-
-from ..conftest import json_of
-from ..test_query_engine import EchoLLM
+from rag_app.milvus.store import open_store
+from tests.conftest import json_of
+from tests.test_app import EchoLLM
 
 Run = Callable[..., Result]
 SMALL = ("--set", "chunking.size=40", "--set", "chunking.overlap=0")

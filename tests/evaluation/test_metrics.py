@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.evaluation import bootstrap
 from rag_app.evaluation.metrics import (
     ABSTAINS,
@@ -22,7 +23,6 @@ from rag_app.evaluation.metrics import (
 )
 from rag_app.evaluation.questions import EvalQuestion
 from rag_app.evaluation.results import Found, Outcome
-from rag_app.llms.extractive import NOTHING_RELEVANT
 
 
 def outcome(hits: str, gold: Sequence[str], key: str = "q", **values: object) -> Outcome:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rag_app.config_loader import load_config
+from rag_app.config.loader import load_config
 from rag_app.evaluation import plots
 from rag_app.evaluation.page import render
 from rag_app.evaluation.questions import EvalQuestion

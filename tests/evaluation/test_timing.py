@@ -7,8 +7,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from rag_app.evaluation.timing import STAGES, Stopwatch, stages_traced
-
-from ..conftest import FakeEmbedder
+from tests.conftest import FakeEmbedder
 
 SECONDS = 0.02
 

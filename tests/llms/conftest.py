@@ -17,7 +17,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from rag_app.config import LLMSection
+from rag_app.config.sections import LLMSection
 from rag_app.llms import build_llm
 from rag_app.llms.serve import ServerCommand
 from rag_app.llms.vllm_engine import VllmEngine

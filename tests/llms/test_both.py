@@ -10,8 +10,7 @@ from llama_index.core.llms import ChatMessage, MessageRole
 from rag_app.errors import RagAppError
 from rag_app.llms.vllm_engine import VllmEngine
 from rag_app.llms.vllm_server import VllmServer
-
-from .conftest import WINDOW
+from tests.llms.conftest import WINDOW
 
 Llm = VllmEngine | VllmServer
 PROMPT = "What is a licence?"

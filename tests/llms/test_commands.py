@@ -13,12 +13,11 @@ from click.testing import CliRunner, Result
 
 from rag_app import ingest, load_config
 from rag_app.cli import main
-from rag_app.config import LLMSection
+from rag_app.config.sections import LLMSection
 from rag_app.llms import PackableLLM
 from rag_app.llms.vllm_engine import VllmEngine
-from rag_app.milvus_lite_files import release
-
-from .conftest import ENGINE, KEY, Server
+from rag_app.milvus.lite_files import release
+from tests.llms.conftest import ENGINE, KEY, Server
 
 TEXTS = {
     "apples.md": "# Apples\n\nApples grow on trees and are picked in autumn.\n",
@@ -68,7 +67,7 @@ def options(
 
         return engine if section.backend == "vllm" else build_llm(section)
 
-    with patch("rag_app.query_engine.build_llm", build):
+    with patch("rag_app.app.build_llm", build):
         yield [text for key, value in values.items() for text in ("--set", f"{key}={value}")]
 
 
@@ -186,9 +185,9 @@ def test_chat(options: list[str]) -> None:
 def test_chat_remembers_and_rewrites(
     database: Path, llama: Path, engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rag_app.query_engine import build_chat_engine
+    from rag_app.app import build_chat_engine
 
-    monkeypatch.setattr("rag_app.query_engine.build_llm", lambda _: engine)
+    monkeypatch.setattr("rag_app.app.build_llm", lambda _: engine)
     config = load_config(
         profile="offline",
         overrides={"vector_store.uri": str(database), "llm.backend": "vllm"},

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from rag_app.config import Config
+from rag_app.config.sections import Config
 from rag_app.evaluation import variants
 from rag_app.llms.vllm_engine import VllmEngine
 from rag_app.llms.vllm_server import VllmServer
-
-from ..conftest import json_of
-from .conftest import Server
+from tests.conftest import json_of
+from tests.llms.conftest import Server
 
 Run = Callable[..., Result]
 SMALL = ("--set", "chunking.size=40", "--set", "chunking.overlap=0")

@@ -15,8 +15,7 @@ import pytest
 from rag_app.errors import LLMError
 from rag_app.llms import build_llm
 from rag_app.llms.replicas import AsyncReplicaTransport, Replicas, ReplicaTransport
-
-from .conftest import section
+from tests.llms.conftest import section
 
 Answer = tuple[int, dict[str, str], bytes]
 JSON = {"Content-Type": "application/json"}

@@ -11,14 +11,13 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from pydantic import SecretStr
 
 from rag_app import build_retriever, ingest
-from rag_app.config import LLMSection, RerankerSection
+from rag_app.config.sections import LLMSection, RerankerSection
 from rag_app.errors import ServiceError
 from rag_app.llms.serve import ServerCommand, server_command
-from rag_app.reranker import build_reranker, find_reranker
-
-from ..conftest import FakeEmbedder, MakeConfig, make_files
-from ..cross_encoder import READS, make_cross_encoder
-from .conftest import KEY, Server
+from rag_app.retrieval.reranker import build_reranker, find_reranker
+from tests.conftest import FakeEmbedder, MakeConfig, make_files
+from tests.cross_encoder import READS, make_cross_encoder
+from tests.llms.conftest import KEY, Server
 
 QUESTION = "Who may use the work?"
 TEXTS = [

@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 from llama_index.core.llms import ChatMessage, ImageBlock
 
-from rag_app.config_loader import load_config
+from rag_app.config.loader import load_config
 from rag_app.errors import ConfigError, InputError, LLMError, ModelUnavailableError, RagAppError
 from rag_app.llms import build_llm
 from rag_app.llms.engine_start import explain
 from rag_app.llms.vllm_engine import VllmEngine
-
-from .conftest import ENGINE, WINDOW, section
+from tests.llms.conftest import ENGINE, WINDOW, section
 
 PROMPT = "What is a licence?"
 LONG = {"max_tokens": 900, "ignore_eos": True}
@@ -168,7 +167,7 @@ def test_what_vllm_raises_is_explained(text: str, error: type[RagAppError], matc
 
 SCRIPT = """
 import sys, time
-from rag_app.config import LLMSection
+from rag_app.config.sections import LLMSection
 from rag_app.llms import build_llm
 
 llm = build_llm(LLMSection(backend="vllm", model=sys.argv[1], temperature=0.0,

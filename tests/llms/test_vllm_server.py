@@ -9,8 +9,7 @@ from pydantic import SecretStr
 
 from rag_app.errors import ConfigError, LLMError, RagAppError
 from rag_app.llms.vllm_server import VllmServer
-
-from .conftest import WINDOW, Server, connect
+from tests.llms.conftest import WINDOW, Server, connect
 
 PROMPT = "What is a licence?"
 DEAD = "http://127.0.0.1:9/v1"

@@ -1,0 +1,263 @@
+"""Retrieved nodes → an answer: pack, render the prompt, ask once. LlamaIndex response synthesizers.
+
+One question is one LLM call: no refine loops, and no context is cut without the ledger saying so.
+"""
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from typing import Any
+
+from llama_index.core.base.response.schema import (
+    RESPONSE_TYPE,
+    AsyncStreamingResponse,
+    Response,
+    StreamingResponse,
+)
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.indices.prompt_helper import ChatPromptHelper, PromptHelper
+from llama_index.core.llms import LLM, CompletionResponse, MockLLM
+from llama_index.core.prompts.mixin import PromptDictType
+from llama_index.core.response_synthesizers import BaseSynthesizer
+from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType, TextNode
+
+from rag_app.answering.extractive import NOTHING_RELEVANT, Extractor
+from rag_app.answering.packing import ORDERS, Packed, keep_all
+from rag_app.answering.packing import pack as pack_nodes
+from rag_app.answering.prompts import PromptTemplate, number_sources
+from rag_app.errors import InputError
+from rag_app.llms import PackableLLM
+
+
+class RagSynthesizer(BaseSynthesizer):
+    """Base of the two below.
+
+    The `Response` has the contexts in prompt order (``prompt.order``) as `source_nodes`, and in its
+    metadata ``sources`` (list of `Source`, numbered as cited), ``ledger`` (list of `LedgerEntry`),
+    ``prompt_tokens`` and ``budget`` (int, 0 without an LLM).
+    """
+
+    def __init__(self, llm: LLM, *, streaming: bool) -> None:
+        # The helpers are LlamaIndex's own packing, which is not used; made here, they neither start
+        # the engine for its metadata nor read the global Settings.
+        super().__init__(
+            llm=llm,
+            callback_manager=CallbackManager(),
+            prompt_helper=PromptHelper(),
+            chat_prompt_helper=ChatPromptHelper(),
+            streaming=streaming,
+        )
+
+    @abstractmethod
+    def pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
+        """Choose and order the contexts."""
+
+    @abstractmethod
+    def answer_each(
+        self, questions: Sequence[str], packed: Sequence[Packed]
+    ) -> Iterator[tuple[int, CompletionResponse]]:
+        """Answer many questions together; yield each one's index and answer as it is finished."""
+
+    @abstractmethod
+    def prefix_cache(self) -> tuple[int, int]:
+        """Return how many prompt tokens the LLM looked up in its prefix cache, and found."""
+
+    @abstractmethod
+    def _answer(self, question: str, packed: Packed) -> str:
+        """Answer at once."""
+
+    @abstractmethod
+    def _stream(self, question: str, packed: Packed) -> Generator[str, None, None]:
+        """Answer piece by piece."""
+
+    @abstractmethod
+    async def _aanswer(self, question: str, packed: Packed) -> str:
+        """Answer at once, from an event loop."""
+
+    @abstractmethod
+    def _astream(self, question: str, packed: Packed) -> AsyncGenerator[str, None]:
+        """Answer piece by piece, from an event loop."""
+
+    def synthesize(
+        self,
+        query: QueryType,
+        nodes: list[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+        **_: Any,
+    ) -> RESPONSE_TYPE:
+        """Answer a question from nodes that come best first.
+
+        Raises
+        ------
+        InputError
+            If the question is empty.
+        ConfigError
+            If the prompt does not fit the window even without contexts.
+        LLMError
+            If the LLM fails.
+        """
+        question = _question(query)
+        packed = self.pack(question, nodes)
+        about = _about(packed, additional_source_nodes)
+        if self._streaming:
+            return StreamingResponse(self._stream(question, packed), **about)
+        return Response(self._answer(question, packed), **about)
+
+    async def asynthesize(
+        self,
+        query: QueryType,
+        nodes: list[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+        **_: Any,
+    ) -> RESPONSE_TYPE:
+        """Answer as `synthesize` does, from any event loop."""
+        question = _question(query)
+        packed = await asyncio.to_thread(self.pack, question, nodes)
+        about = _about(packed, additional_source_nodes)
+        if self._streaming:
+            return AsyncStreamingResponse(self._astream(question, packed), **about)
+        return Response(await self._aanswer(question, packed), **about)
+
+    def get_response(self, query_str: str, text_chunks: Sequence[str], **_: Any) -> str:
+        """Answer from bare texts that come best first, as LlamaIndex's own synthesizers can."""
+        packed = self.pack(_question(query_str), _as_nodes(text_chunks))
+        return self._answer(query_str, packed)
+
+    async def aget_response(self, query_str: str, text_chunks: Sequence[str], **_: Any) -> str:
+        """Answer as `get_response` does, from any event loop."""
+        packed = await asyncio.to_thread(self.pack, _question(query_str), _as_nodes(text_chunks))
+        return await self._aanswer(query_str, packed)
+
+    def _get_prompts(self) -> PromptDictType:
+        return {}
+
+    def _update_prompts(self, prompts: PromptDictType) -> None:
+        if prompts:
+            raise InputError(
+                "prompts cannot be replaced here", "set prompt.template in config.toml"
+            )
+
+
+class PromptSynthesizer(RagSynthesizer):
+    """Renders the prompt template over what fits the window, and asks the LLM."""
+
+    def __init__(
+        self,
+        llm: PackableLLM,
+        template: PromptTemplate,
+        *,
+        streaming: bool,
+        order: str = "best_last",
+    ) -> None:
+        super().__init__(llm, streaming=streaming)
+        self._order = ORDERS[order]
+        self._template = template
+        self._packable = llm
+
+    def pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
+        """Keep what fits the LLM's window, less the answer."""
+        metadata = self._packable.metadata
+        return pack_nodes(
+            nodes,
+            lambda ordered: self._template.render(number_sources(ordered), question),
+            self._packable.count_tokens,
+            metadata.context_window - metadata.num_output,
+            self._order,
+        )
+
+    def answer_each(
+        self, questions: Sequence[str], packed: Sequence[Packed]
+    ) -> Iterator[tuple[int, CompletionResponse]]:
+        """Send all prompts to the LLM at once."""
+        asked = [index for index, pack in enumerate(packed) if pack.nodes]
+        for index in sorted(set(range(len(questions))) - set(asked)):
+            yield index, CompletionResponse(text=NOTHING_RELEVANT)
+        for position, reply in self._packable.generate_each([packed[i].prompt for i in asked]):
+            yield asked[position], reply
+
+    def prefix_cache(self) -> tuple[int, int]:
+        """Ask the LLM for its counters."""
+        return self._packable.prefix_cache()
+
+    def _answer(self, question: str, packed: Packed) -> str:
+        return self._llm.complete(packed.prompt).text if packed.nodes else NOTHING_RELEVANT
+
+    def _stream(self, question: str, packed: Packed) -> Generator[str, None, None]:
+        if not packed.nodes:
+            yield NOTHING_RELEVANT
+            return
+        for piece in self._llm.stream_complete(packed.prompt):
+            yield _delta(piece)
+
+    async def _aanswer(self, question: str, packed: Packed) -> str:
+        return (await self._llm.acomplete(packed.prompt)).text if packed.nodes else NOTHING_RELEVANT
+
+    async def _astream(self, question: str, packed: Packed) -> AsyncGenerator[str, None]:
+        if not packed.nodes:
+            yield NOTHING_RELEVANT
+            return
+        async for piece in await self._llm.astream_complete(packed.prompt):
+            yield _delta(piece)
+
+
+class ExtractiveSynthesizer(RagSynthesizer):
+    """Quotes the contexts, without an LLM; the packer keeps all of them, best last."""
+
+    def __init__(self, extractor: Extractor, *, streaming: bool) -> None:
+        super().__init__(MockLLM(), streaming=streaming)  # never asked
+        self._extractor = extractor
+
+    def pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
+        """Keep all."""
+        return keep_all(nodes)
+
+    def answer_each(
+        self, questions: Sequence[str], packed: Sequence[Packed]
+    ) -> Iterator[tuple[int, CompletionResponse]]:
+        """Quote for one question after the other."""
+        for index, (question, found) in enumerate(zip(questions, packed, strict=True)):
+            yield index, CompletionResponse(text=self._answer(question, found))
+
+    def prefix_cache(self) -> tuple[int, int]:
+        """There is no LLM, and so no cache."""
+        return 0, 0
+
+    def _answer(self, question: str, packed: Packed) -> str:
+        return self._extractor.answer(question, number_sources(packed.nodes))
+
+    def _stream(self, question: str, packed: Packed) -> Generator[str, None, None]:
+        yield from self._answer(question, packed).splitlines(keepends=True)
+
+    async def _aanswer(self, question: str, packed: Packed) -> str:
+        return await asyncio.to_thread(self._answer, question, packed)
+
+    async def _astream(self, question: str, packed: Packed) -> AsyncGenerator[str, None]:
+        for line in (await self._aanswer(question, packed)).splitlines(keepends=True):
+            yield line
+
+
+def _question(query: QueryType) -> str:
+    question = query.query_str if isinstance(query, QueryBundle) else query
+    if not question.strip():
+        raise InputError("the question is empty", 'ask something: rag-app query "What is HNSW?"')
+    return question
+
+
+def _about(packed: Packed, additional: Sequence[NodeWithScore] | None) -> dict[str, Any]:
+    return {
+        "source_nodes": [*packed.nodes, *(additional or [])],
+        "metadata": {
+            "sources": number_sources(packed.nodes),
+            "ledger": list(packed.ledger),
+            "prompt_tokens": packed.prompt_tokens,
+            "budget": packed.budget,
+        },
+    }
+
+
+def _as_nodes(texts: Sequence[str]) -> list[NodeWithScore]:
+    return [NodeWithScore(node=TextNode(text=text)) for text in texts]
+
+
+def _delta(piece: CompletionResponse) -> str:
+    return piece.delta or ""

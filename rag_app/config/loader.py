@@ -1,0 +1,374 @@
+"""Where the configuration's values come from: layers of command line, environment, profile, file.
+
+Each layer is a flat mapping of dotted keys ("llm.temperature") to values; a later layer overrides
+an earlier one key by key, and the name of the layer that won is kept for `rag-app config show` and
+for error messages.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from rag_app.config.checks import check_combinations
+from rag_app.config.sections import Config
+from rag_app.errors import ConfigError
+
+ENV_PREFIX = "RAG_APP_"
+CONFIG_NAME = "config.toml"
+MASK = "********"
+
+_PACKAGE = Path(__file__).parents[1]
+_MODEL_KEYS = {"embedding.model", "llm.model", "retrieval.reranker.model"}
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Values from one place: `name` for messages, `base` for the relative paths among them."""
+
+    name: str
+    values: Mapping[str, Any]
+    base: Path
+    are_text: bool = False
+
+
+def shipped_config() -> Path:
+    """Return the ``config.toml`` that comes with the package.
+
+    In the wheel it lies beside this module, in a checkout one folder up.
+    """
+    inside = _PACKAGE / CONFIG_NAME
+    return inside if inside.is_file() else _PACKAGE.parent / CONFIG_NAME
+
+
+def load_config(
+    path: str | Path | None = None,
+    profile: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """Load, merge and check the configuration.
+
+    Parameters
+    ----------
+    path
+        A TOML file; None: RAG_APP_CONFIG, ``./config.toml``, or the package's own. Relative paths
+        in it are seen from its folder (in the package's own: from the current one).
+    profile
+        The profile to switch on; None: RAG_APP_PROFILE, or the file's ``profile`` line.
+    overrides
+        Dotted keys and their values, e.g. ``{"llm.temperature": 0}``; they win over everything.
+        Text is read as in the environment ("0", "true", "[1, 2]") where the key is not a text.
+
+    Raises
+    ------
+    ConfigError
+        Naming file, key, value and remedy.
+    """
+    file, base = _find_config(path)
+    table = _read_toml(file)
+    name, chosen_by = _choose_profile(profile, table, file)
+    layers = [_Layer(file.name, dict(_flatten(table)), base)]
+    if name:
+        layers.append(_profile_layer(name, table, file, base))
+    layers.append(_Layer("environment", dict(_environment()), Path.cwd(), are_text=True))
+    layers.append(_Layer("command line", dict(overrides or {}), Path.cwd(), are_text=True))
+    config = _merge(layers, name, file)
+    config._origins["profile"] = chosen_by
+    return config
+
+
+def _find_config(path: str | Path | None) -> tuple[Path, Path]:
+    """Return the file to load and the folder that its relative paths are seen from."""
+    asked, by = path, "--config"
+    if asked is None and (asked := os.environ.get(f"{ENV_PREFIX}CONFIG")):
+        by = f"{ENV_PREFIX}CONFIG"
+    if asked is None:
+        here = Path(CONFIG_NAME).resolve()
+        return (here if here.is_file() else shipped_config()), Path.cwd()
+    found = Path(asked).expanduser().resolve()
+    if not found.is_file():
+        raise ConfigError(
+            f"there is no configuration file {str(asked)!r} (asked for by {by})",
+            f"name one that exists, or copy the shipped one: cp {shipped_config()} {asked}",
+        )
+    return found, found.parent
+
+
+def config_file(path: str | Path | None = None) -> Path | None:
+    """Return the user's own file that `load_config` would read; None: the package's is read."""
+    file, _ = _find_config(path)
+    is_packaged = file == shipped_config() and file != Path(CONFIG_NAME).resolve()
+    return None if is_packaged and path is None else file
+
+
+def parse_assignment(text: str) -> tuple[str, str]:
+    """Split "section.key=value", as ``--set`` takes it.
+
+    Raises
+    ------
+    ConfigError
+        If there is no "=" or no section.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or "." not in key:
+        raise ConfigError(
+            f"--set {text!r} is not of the form section.key=value",
+            "write for example --set retrieval.similarity_top_k=3",
+        )
+    return key.strip(), value.strip()
+
+
+def config_rows(config: Config) -> list[dict[str, Any]]:
+    """List every key with its value (secrets masked), where it came from, and what it means."""
+    return list(_rows(config, config, ""))
+
+
+def _rows(config: Config, section: BaseModel, prefix: str) -> Iterator[dict[str, Any]]:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        key = f"{prefix}{name}"
+        if isinstance(value, BaseModel):
+            yield from _rows(config, value, f"{key}.")
+            continue
+        if isinstance(value, SecretStr):
+            value = MASK if value.get_secret_value() else ""
+        help_text = " ".join((field.description or "").split())
+        yield {"key": key, "value": value, "origin": config.origin(key), "help": help_text}
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{file} is not valid TOML: {error}", "mend that line; text values need quotes"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{file} cannot be read: {error}", "make it a readable UTF-8 file"
+        ) from None
+
+
+def _choose_profile(asked: str | None, table: dict[str, Any], file: Path) -> tuple[str, str]:
+    """Return the profile that is on, empty for none, and what said so."""
+    for value, by in (
+        (asked, "--profile"),
+        (os.environ.get(f"{ENV_PREFIX}PROFILE"), f"{ENV_PREFIX}PROFILE"),
+        (table.get("profile"), file.name),
+    ):
+        if not value:
+            continue
+        known = _profiles(table, file)
+        if not isinstance(value, str) or value not in known:
+            raise ConfigError(
+                f"there is no profile {value!r} (asked for by {by})",
+                f"use one of {', '.join(sorted(known))}{_nearest(str(value), known)}",
+            )
+        return value, by
+    return "", "default"
+
+
+def _profiles(table: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Return the shipped profiles with the file's own over them, each one whole."""
+    shipped = {} if file == shipped_config() else _read_toml(shipped_config()).get("profiles", {})
+    own = table.get("profiles", {})
+    if not isinstance(own, dict) or not all(isinstance(value, dict) for value in own.values()):
+        raise ConfigError(
+            f"{file}: profiles is {own!r}, not tables", "write [profiles.NAME.section]"
+        )
+    return {**shipped, **own}
+
+
+def _profile_layer(name: str, table: dict[str, Any], file: Path, base: Path) -> _Layer:
+    values = dict(_flatten(_profiles(table, file)[name]))
+    where = file.name if name in table.get("profiles", {}) else "shipped"
+    return _Layer(f"profile {name} ({where})", values, base)
+
+
+def _flatten(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys down to the fields of sections; what lies in a field stays whole."""
+    for section, content in table.items():
+        if section in {"profile", "profiles"}:
+            continue
+        if not isinstance(content, dict) or section not in Config.model_fields:
+            yield section, content
+            continue
+        yield from _flatten_section(Config.model_fields[section].annotation, content, section)
+
+
+def _flatten_section(
+    section: Any, content: Mapping[str, Any], prefix: str
+) -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        field = section.model_fields.get(key)
+        if field is not None and _is_section(field.annotation) and isinstance(value, dict):
+            yield from _flatten_section(field.annotation, value, f"{prefix}.{key}")
+        else:
+            yield f"{prefix}.{key}", value
+
+
+def _environment() -> Iterator[tuple[str, str]]:
+    """Yield the keys set by RAG_APP_SECTION__KEY variables."""
+    sections = [name for name in Config.model_fields if name != "profile"]
+    for variable, value in os.environ.items():
+        if not variable.startswith(ENV_PREFIX) or variable in {
+            f"{ENV_PREFIX}CONFIG",
+            f"{ENV_PREFIX}PROFILE",
+        }:
+            continue
+        key = variable.removeprefix(ENV_PREFIX).lower()
+        if "__" in key:
+            yield key.replace("__", "."), value
+        elif section := next((name for name in sections if key.startswith(f"{name}_")), None):
+            fixed = f"{ENV_PREFIX}{section.upper()}__{key.removeprefix(f'{section}_').upper()}"
+            raise ConfigError(
+                f"environment variable {variable} sets nothing",
+                f"write two underscores between section and key: {fixed}",
+            )
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _field_annotation(key: str, origin: str) -> Any:
+    """Return the type of a dotted key, or raise for one that does not exist."""
+    model: Any = Config
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        fields = [name for name in model.model_fields if name != "profile"]
+        if part not in fields:
+            where = f"in [{'.'.join(parts[:depth])}]" if depth else "among the sections"
+            raise ConfigError(
+                f"{origin}: unknown key {key!r}",
+                f"known {where}: {', '.join(fields)}{_nearest(part, fields)}",
+            )
+        annotation = model.model_fields[part].annotation
+        if _is_section(annotation):
+            model = annotation
+            continue
+        if depth + 1 < len(parts):  # a key inside a free table, e.g. llm.engine.seed
+            if dict in (annotation, get_origin(annotation)):
+                return Any
+            raise ConfigError(
+                f"{origin}: unknown key {key!r}", f"{'.'.join(parts[: depth + 1])} has no keys"
+            )
+        return annotation
+    raise ConfigError(
+        f"{origin}: {key!r} is a section and not a value",
+        f"set one of its keys: {', '.join(f'{key}.{name}' for name in model.model_fields)}",
+    )
+
+
+def _nearest(word: str, known: Any) -> str:
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def _from_text(value: str, annotation: Any) -> Any:
+    """Read text as TOML where the key is not itself a text; leave what is no TOML to validation."""
+    kind = get_origin(annotation)
+    is_union_with_text = kind in {Union, UnionType} and str in get_args(annotation)
+    if annotation in {str, SecretStr} or kind is Literal or is_union_with_text:
+        return value
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return value
+
+
+def _merge(layers: list[_Layer], profile: str, file: Path) -> Config:
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        for key, raw in layer.values.items():
+            origin = f"{layer.name} {_variable(key)}" if layer.name == "environment" else layer.name
+            annotation = _field_annotation(key, origin)
+            value = _from_text(raw, annotation) if layer.are_text and isinstance(raw, str) else raw
+            value = _resolve(key, value, layer.base)
+            if annotation is SecretStr and isinstance(value, str):
+                value = SecretStr(value)
+            field = _put(merged, key, value)
+            origins[field] = origins[key] = origin
+    _put_default_paths(merged, layers[0].base)
+    try:
+        config = Config.model_validate({**merged, "profile": profile})
+    except ValidationError as error:
+        raise _as_config_error(error, origins, file) from None
+    config._origins.update(origins)
+    check_combinations(config)
+    return config
+
+
+def _variable(key: str) -> str:
+    return ENV_PREFIX + key.upper().replace(".", "__")
+
+
+def _put(merged: dict[str, Any], key: str, value: Any) -> str:
+    """Set a dotted key in nested tables; return the dotted key of the field it belongs to."""
+    *tables, last = key.split(".")
+    table = merged
+    model: Any = Config
+    field = []
+    for part in tables:
+        table = table.setdefault(part, {})
+        if model is not None:
+            field.append(part)
+            annotation = model.model_fields[part].annotation
+            model = annotation if _is_section(annotation) else None
+    table[last] = dict(value) if isinstance(value, dict) else value
+    return ".".join([*field, last] if model is not None else field)
+
+
+def _resolve(key: str, value: Any, base: Path) -> Any:
+    """Make a relative path absolute: seen from the file's folder, or from here if typed here."""
+    if not isinstance(value, str) or not value:
+        return value
+    is_path = (
+        (key == "vector_store.uri" and "://" not in value)
+        or key in {"prompt.template", "embedding.compiled_folder"}
+        or (key in _MODEL_KEYS and value.startswith((".", "~", "/")))
+    )
+    return str(base / Path(value).expanduser()) if is_path else value
+
+
+def _put_default_paths(merged: dict[str, Any], base: Path) -> None:
+    """Let what is stored by default lie beside the configuration file, as a written path would."""
+    for section, name in (("vector_store", "uri"), ("embedding", "compiled_folder")):
+        if name not in merged.setdefault(section, {}):
+            default = getattr(Config.model_fields[section].default, name)
+            merged[section][name] = _resolve(f"{section}.{name}", default, base)
+
+
+def _mask(value: Any) -> str:
+    """Show a value without the password that a URL in it may hold."""
+    return re.sub(r"//[^/@\s]*@", f"//{MASK}@", repr(value))
+
+
+def _as_config_error(error: ValidationError, origins: Mapping[str, str], file: Path) -> ConfigError:
+    """Turn pydantic's first complaint into one that names file, key, value and remedy."""
+    first = error.errors()[0]
+    parts = [str(part) for part in first["loc"]]
+    key = ".".join(parts)
+    origin = next(
+        (origins[k] for k in (key, ".".join(parts[:2]), ".".join(parts[:3])) if k in origins),
+        file.name,
+    )
+    value = first["input"]
+    shown = (
+        MASK if isinstance(value, SecretStr) or parts[-1] in {"token", "api_key"} else _mask(value)
+    )
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        reason = "there is no such key"
+    return ConfigError(
+        f"{origin}: {key} = {shown} is wrong: {reason}",
+        f"see what {key} takes: rag-app config show -v",
+    )

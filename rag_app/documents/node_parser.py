@@ -1,0 +1,125 @@
+"""Documents → nodes: split, counted in characters or the embedder's own tokens, none unread."""
+
+import hashlib
+from bisect import bisect
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.schema import Document, NodeRelationship, RelatedNodeInfo, TextNode
+
+from rag_app.config.sections import ChunkingSection
+from rag_app.documents.file_types import PAGE_BREAK
+from rag_app.errors import ConfigError
+
+MAX_CHARACTERS = 16_000
+"""Of a node, whatever it counts in tokens (WordPiece takes a word of any length for one): a row of
+Milvus holds 65,535 bytes of text, and a character has up to four."""
+
+Tokenize = Callable[[str], Sequence[object]]
+
+
+class NodeParser:
+    """Splits documents into nodes that the embedder reads whole.
+
+    Parameters
+    ----------
+    section
+        The configuration's ``[chunking]``.
+    tokenize
+        The embedder's tokenizer, special tokens left out.
+    reads
+        How many such tokens the embedder reads.
+
+    Raises
+    ------
+    ConfigError
+        If nodes of ``chunking.size`` tokens are longer than that.
+    """
+
+    def __init__(self, section: ChunkingSection, tokenize: Tokenize, reads: int) -> None:
+        if section.unit == "tokens" and section.size > reads:
+            raise ConfigError(
+                f"chunking.size is {section.size} tokens, and the embedder reads {reads}",
+                f"set chunking.size to at most {reads}",
+            )
+        self._tokenize = tokenize
+        self._reads = reads
+        self._splitter = _splitter(
+            section.size, section.overlap, tokenize if section.unit == "tokens" else list
+        )
+        overlap = section.overlap if section.unit == "tokens" else 0
+        self._shortener = _splitter(reads, min(overlap, reads - 1), tokenize)
+
+    def split(self, document: Document) -> list[TextNode]:
+        """Split one document.
+
+        Returns
+        -------
+        list of TextNode
+            In document order. Ids are digests of document id, text and occurrence, so that the same
+            text keeps its row. Metadata is the document's, with ``node_count`` (int), ``position``
+            (int, from 0) and, for documents with pages, ``page`` (int, from 1).
+        """
+        whole = document.text
+        pieces = [
+            piece
+            for text in self._splitter.split_text(whole)
+            for piece in self._shorten(text)
+            if piece.strip(f"{PAGE_BREAK} \n")
+        ]
+        metadata = {**document.metadata, "node_count": len(pieces)}
+        breaks = [at for at, character in enumerate(whole) if character == PAGE_BREAK]
+        seen: Counter[str] = Counter()
+        nodes: list[TextNode] = []
+        start = -1
+        for piece in pieces:
+            start = max(whole.find(piece, start + 1), start)
+            text = piece.replace(PAGE_BREAK, "\n").strip()
+            own = {"position": len(nodes)}
+            if breaks:
+                own["page"] = bisect(breaks, start) + 1
+            nodes.append(_node(document.id_, text, seen[text], start, {**metadata, **own}))
+            seen[text] += 1
+        return nodes
+
+    def _shorten(self, text: str) -> list[str]:
+        """Split a text further that is longer than the embedder reads or Milvus keeps."""
+        fits = len(self._tokenize(text)) <= self._reads
+        return [
+            piece[start : start + MAX_CHARACTERS]
+            for piece in ([text] if fits else self._shortener.split_text(text))
+            for start in range(0, len(piece), MAX_CHARACTERS)
+        ]
+
+
+def node_id(document_id: str, text: str, occurrence: int) -> str:
+    """Return a node's id: a hex digest, so that writing the node twice changes nothing."""
+    digest = hashlib.sha256(f"{document_id}\0{text}\0{occurrence}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _node(
+    document_id: str, text: str, occurrence: int, start: int, metadata: dict[str, Any]
+) -> TextNode:
+    hidden = list(metadata)
+    return TextNode(
+        id_=node_id(document_id, text, occurrence),
+        text=text,
+        start_char_idx=start,
+        end_char_idx=start + len(text),
+        metadata=metadata,
+        excluded_embed_metadata_keys=hidden,
+        excluded_llm_metadata_keys=hidden,
+        relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=document_id)},
+    )
+
+
+def _splitter(size: int, overlap: int, tokenize: Tokenize) -> SentenceSplitter:
+    return SentenceSplitter(
+        chunk_size=size,
+        chunk_overlap=overlap,
+        tokenizer=tokenize,  # annotated as giving a list, used for its length
+        paragraph_separator="\n\n",
+    )

@@ -1,0 +1,272 @@
+"""The collections of the configured Milvus: list them, show one, drop one, rename one."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pymilvus import MilvusClient
+from pymilvus.client.types import LoadState
+from pymilvus.exceptions import MilvusException
+
+from rag_app.config.sections import COLLECTION_NAME, Config
+from rag_app.errors import CollectionMismatchError, InputError
+from rag_app.index.build import DenseIndex
+from rag_app.milvus.collection import as_store_error
+from rag_app.milvus.search import VECTOR_FIELD
+from rag_app.milvus.store import MADE_BY, check_made_by, connect
+from rag_app.schema import Record
+
+
+@dataclass(frozen=True)
+class CollectionInfo(Record):
+    """A collection of the configured Milvus.
+
+    Attributes
+    ----------
+    rows
+        As Milvus's statistics have it; on a server that may count deleted rows for a while.
+        `show_collection` counts.
+    configured
+        Whether it is ``vector_store.collection``.
+    made_by
+        Model, node size and the rest of what decides its rows; empty: another program made it.
+    mismatch
+        Why this configuration cannot use it; empty: it can.
+    index
+        Over the vectors: type, metric, params; empty: there is none that rag_app knows of.
+    """
+
+    name: str
+    rows: int
+    configured: bool
+    made_by: dict[str, Any]
+    mismatch: str
+    index: dict[str, Any]
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CollectionDetails(CollectionInfo):
+    """A collection in detail.
+
+    Attributes
+    ----------
+    rows
+        Counted.
+    fields
+        The schema: what each column holds, by name.
+    """
+
+    fields: dict[str, str] = field(default_factory=dict)
+    remedy: str = ""
+
+
+def list_collections(config: Config) -> list[CollectionInfo]:
+    """List all collections, in the order of their names; none if there is no Lite database yet.
+
+    Raises
+    ------
+    VectorStoreError
+        If Milvus cannot be reached or opened.
+    """
+    with _client(config) as client:
+        names = sorted(_call(client, config, "list_collections")) if client else []
+        return [_info(client, config, name) for name in names]
+
+
+def show_collection(config: Config, name: str) -> CollectionDetails:
+    """Tell all about one collection. Loads it if need be, to count its rows.
+
+    Raises
+    ------
+    InputError
+        If there is no such collection.
+    VectorStoreError
+        If Milvus cannot be reached or opened.
+    """
+    with _client(config) as client:
+        described = _described(client, config, name)
+        info = _info(client, config, name)
+        fields = {each["name"]: _type_of(each) for each in described["fields"]}
+        if described.get("enable_dynamic_field"):
+            fields["$meta"] = "JSON: all other keys"
+        error = _mismatch(config, name, described)
+        return CollectionDetails(
+            **{**vars(info), "rows": _count(client, config, name)},
+            fields=fields,
+            remedy=error.remedy if error else "",
+        )
+
+
+def find_collection(config: Config, name: str, *, foreign: bool = False) -> CollectionInfo:
+    """Return a collection that may be dropped. Raises as `drop_collection`."""
+    with _client(config) as client:
+        return _of_rag_app(client, config, name, foreign=foreign, verb="dropped")
+
+
+def drop_collection(config: Config, name: str, *, foreign: bool = False) -> CollectionInfo:
+    """Delete a collection with all its rows; return what it was.
+
+    Parameters
+    ----------
+    foreign
+        Also one that another program made.
+
+    Raises
+    ------
+    InputError
+        If there is no such collection, the name is an alias, or another program made it.
+    VectorStoreError
+        If Milvus cannot be reached or opened, or refuses.
+    """
+    with _client(config) as client:
+        info = _of_rag_app(client, config, name, foreign=foreign, verb="dropped")
+        _call(client, config, "drop_collection", collection_name=name)
+        return info
+
+
+def rename_collection(config: Config, name: str, to: str, *, foreign: bool = False) -> None:
+    """Give a collection another name; its rows, index and aliases stay.
+
+    Raises
+    ------
+    InputError
+        As `drop_collection`; if the new name is taken, or none that Milvus takes.
+    VectorStoreError
+        If Milvus cannot be reached or opened, or refuses.
+    """
+    if not re.fullmatch(COLLECTION_NAME, to):
+        raise InputError(
+            f"{to!r} is no name for a collection",
+            "use letters, digits and underscores, not starting with a digit",
+        )
+    with _client(config) as client:
+        _of_rag_app(client, config, name, foreign=foreign, verb="renamed")
+        if _call(client, config, "has_collection", collection_name=to):
+            raise InputError(
+                f"there is a collection {to!r} already in {config.vector_store.uri}",
+                f"use another name, or drop that one: rag-app collections drop {to}",
+            )
+        _call(client, config, "rename_collection", old_name=name, new_name=to)
+
+
+def _of_rag_app(
+    client: MilvusClient | None, config: Config, name: str, *, foreign: bool, verb: str
+) -> CollectionInfo:
+    """Return a collection that may be changed."""
+    _described(client, config, name)
+    info = _info(client, config, name)
+    if not info.made_by and not foreign:
+        raise InputError(
+            f"the collection {name!r} was not made by rag_app and is not {verb}",
+            "add --foreign if you mean it",
+        )
+    return info
+
+
+@contextmanager
+def _client(config: Config) -> Iterator[MilvusClient | None]:
+    """Connect; None if there is no Lite database, which asking must not make."""
+    section = config.vector_store
+    if section.is_lite and not Path(section.uri).exists():
+        yield None
+        return
+    try:
+        yield connect(section)
+    except MilvusException as error:
+        raise as_store_error(error, section.uri) from error
+
+
+def _call(client: MilvusClient, config: Config, method: str, **arguments: Any) -> Any:
+    return getattr(client, method)(timeout=config.vector_store.timeout, **arguments)
+
+
+def _described(client: MilvusClient | None, config: Config, name: str) -> dict[str, Any]:
+    """Describe a collection by its own name."""
+    names = sorted(_call(client, config, "list_collections")) if client else []
+    if name not in names:
+        what = f"there is no collection {name!r} in {config.vector_store.uri}"
+        if client and _call(client, config, "has_collection", collection_name=name):
+            real = _call(client, config, "describe_collection", collection_name=name)
+            what = f"{name!r} is an alias of the collection {real['collection_name']!r}"
+        there = f"there are {', '.join(names)}" if names else "there are none"
+        raise InputError(what, f"{there}; see rag-app collections list")
+    described: dict[str, Any] = _call(client, config, "describe_collection", collection_name=name)
+    return described
+
+
+def _info(client: MilvusClient, config: Config, name: str) -> CollectionInfo:
+    described = _call(client, config, "describe_collection", collection_name=name)
+    properties = described.get("properties", {})
+    stats = _call(client, config, "get_collection_stats", collection_name=name)
+    error = _mismatch(config, name, described)
+    return CollectionInfo(
+        name=name,
+        rows=int(stats["row_count"]),
+        configured=name == config.vector_store.collection,
+        made_by=json.loads(properties.get(MADE_BY, "{}")),
+        mismatch=error.message if error else "",
+        index=_index(client, config, name, described),
+        aliases=tuple(sorted(_aliases(client, config, described))),
+    )
+
+
+def _index(
+    client: MilvusClient, config: Config, name: str, described: dict[str, Any]
+) -> dict[str, Any]:
+    if not any(field["name"] == VECTOR_FIELD for field in described["fields"]):
+        return {}
+    section = config.vector_store
+    built = DenseIndex(client, name, lite=section.is_lite, timeout=section.timeout).read()
+    return built.to_dict() if built else {}
+
+
+def _aliases(client: MilvusClient, config: Config, described: dict[str, Any]) -> list[str]:
+    if not config.vector_store.is_lite:  # servers before 2.4 can be asked no other way
+        return list(described.get("aliases", ()))
+    listed = _call(client, config, "list_aliases", collection_name=described["collection_name"])
+    return list(listed["aliases"])
+
+
+def _mismatch(
+    config: Config, name: str, described: dict[str, Any]
+) -> CollectionMismatchError | None:
+    """Tell why the configuration could not use a collection."""
+    section = config.vector_store.model_copy(update={"collection": name})
+    try:
+        check_made_by(
+            config.model_copy(update={"vector_store": section}), described.get("properties", {})
+        )
+    except CollectionMismatchError as error:
+        return error
+    return None
+
+
+def _count(client: MilvusClient, config: Config, name: str) -> int:
+    """Count the rows of a collection, and leave it loaded or released as it was."""
+    state = _call(client, config, "get_load_state", collection_name=name)["state"]
+    if state != LoadState.Loaded:
+        _call(client, config, "load_collection", collection_name=name)
+    rows = _call(
+        client,
+        config,
+        "query",
+        collection_name=name,
+        filter="",
+        output_fields=["count(*)"],
+        consistency_level="Strong",
+    )
+    if state != LoadState.Loaded:
+        _call(client, config, "release_collection", collection_name=name)
+    return int(rows[0]["count(*)"])
+
+
+def _type_of(described_field: dict[str, Any]) -> str:
+    params = described_field.get("params", {})
+    detail = params.get("dim") or params.get("max_length")
+    key = ", primary key" if described_field.get("is_primary") else ""
+    return f"{described_field['type'].name}{f'({detail})' if detail else ''}{key}"

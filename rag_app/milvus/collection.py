@@ -1,0 +1,381 @@
+"""The rows of an open collection: write, search, list and delete, as a LlamaIndex vector store."""
+
+import asyncio
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.schema import BaseNode, NodeWithScore, TextNode
+from llama_index.core.vector_stores.types import (
+    FilterOperator,
+    MetadataFilter,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+    VectorStoreQueryResult,
+)
+from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
+from llama_index.vector_stores.milvus import MilvusVectorStore
+from llama_index.vector_stores.milvus.base import IndexManagement
+from pydantic import PrivateAttr
+from pymilvus.exceptions import MilvusException
+
+from rag_app.config.sections import Config, RetrievalSection
+from rag_app.errors import InputError, VectorStoreError
+from rag_app.index.types import Index
+from rag_app.milvus.expression import to_expression
+from rag_app.milvus.search import VECTOR_FIELD, MilvusSearch
+from rag_app.milvus.terms import TermAnalyzer
+from rag_app.milvus.words import TERMS_FIELD
+from rag_app.retrieval.expansion import Span
+from rag_app.retrieval.modes import Asked, Hit, find, needs_vectors
+
+BATCH_SIZE = 1000
+"""Rows per write: 100 to 1,000 were fastest on Milvus Lite 3.2."""
+
+_QUERY_MODES = {
+    VectorStoreQueryMode.DEFAULT: "dense",
+    VectorStoreQueryMode.TEXT_SEARCH: "text",
+    VectorStoreQueryMode.SPARSE: "text",
+    VectorStoreQueryMode.HYBRID: "hybrid",
+    VectorStoreQueryMode.SEMANTIC_HYBRID: "hybrid",
+    VectorStoreQueryMode.MMR: "mmr",
+}
+_HEX_ID = re.compile(r"[0-9a-f]{32}\Z")
+_DOCUMENT_FIELDS = "doc_id path title type size root content_hash node_count".split()  # noqa: SIM905
+
+
+@dataclass
+class StoredDocument:
+    """A document as its rows tell it: `hashes` counts its rows by content hash."""
+
+    id: str
+    path: str
+    title: str
+    type: str
+    size: int
+    root: str
+    node_count: int
+    hashes: dict[str, int]
+
+    @property
+    def nodes(self) -> int:
+        """How many rows it has."""
+        return sum(self.hashes.values())
+
+    @property
+    def folder(self) -> Path:
+        """The ingested folder that its path is relative to."""
+        return Path(self.root)
+
+    @property
+    def file(self) -> Path:
+        """Where its file lay when it was ingested."""
+        return self.folder / self.path
+
+    def is_complete(self, content_hash: str) -> bool:
+        """Whether its rows are all of this version, and all there."""
+        return self.hashes == {content_hash: self.node_count}
+
+
+@dataclass(frozen=True)
+class StoredRow:
+    """A row's id, text and vector."""
+
+    id: str
+    text: str
+    vector: list[float]
+
+
+class CollectionStore(MilvusVectorStore):
+    """`MilvusVectorStore` over an open collection: every call ends in time, async works anywhere.
+
+    LlamaIndex's own ties its async client to the first event loop; this one runs the calls in
+    threads. Search results come best first, scores are higher for better ones.
+    """
+
+    _timeout: float = PrivateAttr()
+    _uri: str = PrivateAttr()
+    _is_lite: bool = PrivateAttr()
+    _retrieval: RetrievalSection = PrivateAttr()
+    _terms: TermAnalyzer | None = PrivateAttr()
+    _search: MilvusSearch = PrivateAttr()
+
+    def __init__(self, config: Config, index: Index, *, has_words: bool) -> None:
+        section = config.vector_store
+        super().__init__(
+            uri=section.uri,
+            token=section.token.get_secret_value(),
+            collection_name=section.collection,
+            consistency_level=section.consistency,
+            similarity_metric=index.metric,  # which may differ from the configured one
+            search_config=dict(config.index.search_params),
+            index_management=IndexManagement.NO_VALIDATION,
+            batch_size=BATCH_SIZE,
+            upsert_mode=True,
+            use_async_client=False,
+            timeout=section.timeout,
+        )
+        self._timeout = section.timeout
+        self._uri = section.uri
+        self._is_lite = section.is_lite
+        self._retrieval = config.retrieval
+        self._terms = TermAnalyzer(config.retrieval.language) if has_words else None
+        self._search = MilvusSearch(self._call, index, config.index.search_params, self._terms)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return LlamaIndex's name for this type."""
+        return "CollectionStore"
+
+    def add(self, nodes: Sequence[BaseNode], **_: Any) -> list[str]:
+        """Write nodes with their embeddings; a node that is there already is replaced."""
+        ids = []
+        for start in range(0, len(nodes), BATCH_SIZE):
+            rows = [self._row(node) for node in nodes[start : start + BATCH_SIZE]]
+            # Milvus Lite's upsert keeps what the old row has and the new one has not; its insert
+            # replaces. A server's insert would write the row twice, and its upsert replaces.
+            self._call("insert" if self._is_lite else "upsert", data=rows)
+            ids += [row["id"] for row in rows]
+        return ids
+
+    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """Write nodes as `add` does, from any event loop."""
+        return await asyncio.to_thread(self.add, nodes, **kwargs)
+
+    def query(self, query: VectorStoreQuery, **_: Any) -> VectorStoreQueryResult:
+        """Search by nearness, words or both, among the rows that filters and ids leave.
+
+        A query's ``alpha`` (1: vectors alone, 0: words alone), ``sparse_top_k`` and
+        ``mmr_threshold`` go before ``[retrieval]``.
+
+        Raises
+        ------
+        InputError
+            For an empty question, modes that are not there, and filters that
+            `rag_app.milvus.expression` cannot translate.
+        ConfigError
+            If the mode needs words, and the collection has none.
+        VectorStoreError
+            If Milvus fails.
+        """
+        mode = _QUERY_MODES.get(query.mode)
+        if mode is None:
+            raise InputError(
+                f"the query mode {query.mode.value!r} is not there",
+                f"use one of {', '.join(known.value for known in _QUERY_MODES)}",
+            )
+        vectors = [query.query_embedding] if query.query_embedding else []
+        if needs_vectors(mode) and not vectors:  # LlamaIndex's retriever embeds no empty question
+            raise InputError("the question is empty", "ask something")
+        changes: dict[str, Any] = {"mode": mode, "similarity_top_k": query.similarity_top_k}
+        if query.alpha is not None:
+            changes["text_weight"] = 1 - query.alpha
+        if query.sparse_top_k is not None:
+            changes["candidates"] = query.sparse_top_k
+        if query.mmr_threshold is not None:
+            changes["mmr_threshold"] = query.mmr_threshold
+        asked = Asked([query.query_str or ""], vectors)
+        section = self._retrieval.model_copy(update=changes)
+        (nodes,) = self.find(asked, section, filters=_filters_of(query))
+        return VectorStoreQueryResult(
+            nodes=[node.node for node in nodes],
+            similarities=[node.score or 0.0 for node in nodes],
+            ids=[node.node_id for node in nodes],
+        )
+
+    def find(
+        self, asked: Asked, section: RetrievalSection, *, filters: MetadataFilters | None = None
+    ) -> list[list[NodeWithScore]]:
+        """Find nodes for many questions, in few calls to Milvus: one list each, best first.
+
+        Parameters
+        ----------
+        filters
+            What the rows must be like.
+
+        Raises
+        ------
+        InputError
+            If `rag_app.milvus.expression` cannot translate the filters.
+        ConfigError
+            If the mode needs words, and the collection has none.
+        VectorStoreError
+            If Milvus fails.
+        """
+        expression = to_expression(filters, lite=self._is_lite) if filters else ""
+        among = replace(asked, expression=expression)
+        return [[_node(hit) for hit in hits] for hits in find(self._search, among, section)]
+
+    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """Search as `query` does, from any event loop."""
+        return await asyncio.to_thread(self.query, query, **kwargs)
+
+    def delete(self, ref_doc_id: str, **_: Any) -> None:
+        """Delete a document's rows; ids are hex digests, so nothing else can be meant."""
+        self._call("delete", filter=f'doc_id == "{_hex(ref_doc_id)}"')
+
+    async def adelete(self, ref_doc_id: str, **kwargs: Any) -> None:
+        """Delete as `delete` does, from any event loop."""
+        await asyncio.to_thread(self.delete, ref_doc_id, **kwargs)
+
+    def delete_ids(self, ids: Sequence[str]) -> None:
+        """Delete rows by id."""
+        for start in range(0, len(ids), BATCH_SIZE):
+            self._call("delete", ids=[_hex(id_) for id_ in ids[start : start + BATCH_SIZE]])
+
+    def documents(self) -> dict[str, StoredDocument]:
+        """Tell which documents were ingested, by id, in the order of their paths."""
+        found: dict[str, StoredDocument] = {}
+        for row in self._rows('doc_id != ""', _DOCUMENT_FIELDS):
+            if not all(key in row for key in _DOCUMENT_FIELDS):
+                continue  # a node that an app inserted itself
+            document = found.get(row["doc_id"])
+            if document is None:
+                fields = {key: row[key] for key in _DOCUMENT_FIELDS if key != "content_hash"}
+                document = StoredDocument(id=fields.pop("doc_id"), hashes={}, **fields)
+                found[document.id] = document
+            row_hash = row["content_hash"]
+            document.hashes[row_hash] = document.hashes.get(row_hash, 0) + 1
+        return dict(sorted(found.items(), key=lambda item: item[1].path))
+
+    def rows_of(self, document_id: str) -> list[StoredRow]:
+        """Return a document's rows with their vectors, in no order."""
+        rows = self._rows(f'doc_id == "{_hex(document_id)}"', ["id", "text", VECTOR_FIELD])
+        return [StoredRow(row["id"], row["text"], row[VECTOR_FIELD]) for row in rows]
+
+    def nodes_of(self, document_id: str) -> list[TextNode]:
+        """Return a document's nodes in document order."""
+        nodes = self._nodes(f'doc_id == "{_hex(document_id)}"')
+        return sorted(nodes, key=lambda node: (node.start_char_idx or 0, node.node_id))
+
+    def nodes_in(self, spans: Sequence[Span]) -> list[TextNode]:
+        """Return the nodes of many stretches of documents, in no order."""
+        expression = " or ".join(
+            f'(doc_id == "{_hex(document)}" and position >= {first:d} and position <= {last:d})'
+            for document, first, last in spans
+        )
+        return self._nodes(expression) if spans else []
+
+    def texts(self) -> Iterator[tuple[str, str, str]]:
+        """Yield document id, node id and text of every row."""
+        for row in self._rows('doc_id != ""', ["doc_id", "id", "text"]):
+            yield row["doc_id"], row["id"], row["text"]
+
+    def vectors(self) -> Iterator[list[float]]:
+        """Yield the vector of every row."""
+        for row in self._rows('doc_id != ""', [VECTOR_FIELD]):
+            yield row[VECTOR_FIELD]
+
+    def count(self) -> int:
+        """Count the collection's rows."""
+        rows = self._call(
+            "query", filter="", output_fields=["count(*)"], consistency_level="Strong"
+        )
+        return int(rows[0]["count(*)"])
+
+    def flush(self) -> None:
+        """Seal what was written: unflushed rows are searched very slowly."""
+        self._call("flush")
+
+    @property
+    def built_index(self) -> Index:
+        """The index over the vectors, as it was when the collection was opened."""
+        return self._search.index
+
+    def use_index(self, index: Index) -> None:
+        """Take notice of another index that was built over the vectors."""
+        self._search.index = index
+        self.similarity_metric = index.metric
+
+    def _row(self, node: BaseNode) -> dict[str, Any]:
+        """Make a Milvus row of a node, as LlamaIndex's store does."""
+        row = node_to_metadata_dict(node, remove_text=True, text_field="text")
+        # No value and an empty list are what a missing one is: filters see no difference. The node
+        # itself, in _node_content, keeps them.
+        row = {key: value for key, value in row.items() if value is not None and value != []}
+        row.pop("document_id")  # the same as doc_id, kept by LlamaIndex for other stores
+        row.pop("ref_doc_id")
+        if self._terms is not None:
+            # A passage in the middle of a document seldom says what the document is about.
+            title = node.metadata.get("title", "")
+            row[TERMS_FIELD] = self._terms(f"{title}\n{node.get_content()}")
+        return {
+            **row,
+            "id": node.node_id,
+            "text": node.get_content(),
+            VECTOR_FIELD: node.get_embedding(),
+        }
+
+    def _nodes(self, expression: str) -> list[TextNode]:
+        rows = self._rows(expression, ["text", "_node_content"])
+        nodes = [metadata_dict_to_node(dict(row), text=row["text"]) for row in rows]
+        return [node for node in nodes if isinstance(node, TextNode)]
+
+    def _rows(self, expression: str, fields: Sequence[str]) -> Iterable[Mapping[str, Any]]:
+        iterator = self._call(
+            "query_iterator",
+            filter=expression,
+            output_fields=list(fields),
+            batch_size=BATCH_SIZE,
+            consistency_level="Strong",
+        )
+        try:
+            while batch := iterator.next():
+                yield from batch
+        except MilvusException as error:
+            raise as_store_error(error, self._uri) from error
+        finally:
+            iterator.close()
+
+    def _call(self, method: str, **arguments: Any) -> Any:
+        try:
+            return getattr(self.client, method)(
+                collection_name=self.collection_name, timeout=self._timeout, **arguments
+            )
+        except MilvusException as error:
+            raise as_store_error(error, self._uri) from error
+
+
+def _node(hit: Hit) -> NodeWithScore:
+    node = metadata_dict_to_node(hit.fields, text=hit.fields["text"])
+    return NodeWithScore(node=node, score=hit.score)
+
+
+def _filters_of(query: VectorStoreQuery) -> MetadataFilters | None:
+    """Return a query's filters, document ids and node ids as one."""
+    filters: list[MetadataFilter | MetadataFilters] = [
+        MetadataFilter(key=key, value=ids, operator=FilterOperator.IN)
+        for key, ids in (("doc_id", query.doc_ids), ("id", query.node_ids))
+        if ids
+    ]
+    if query.filters and filters:
+        filters.append(query.filters)
+    return MetadataFilters(filters=filters) if filters else query.filters
+
+
+def _hex(id_: str) -> str:
+    """Let only ids of our making into an expression."""
+    if not _HEX_ID.match(id_):
+        raise InputError(
+            f"{id_!r} is not an id of rag_app (32 hex digits)", "see: rag-app documents --json"
+        )
+    return id_
+
+
+def as_store_error(error: MilvusException, uri: str) -> VectorStoreError:
+    """Turn a failure of Milvus into one that says what to do."""
+    message = " ".join(error.message.split())
+    if "illegal connection params" in message or "UNAVAILABLE" in message:
+        return VectorStoreError(
+            f"the Milvus server at {uri} cannot be reached: {message}",
+            "start it, or set vector_store.uri; without a server: a path that ends in .db",
+        )
+    if "auth" in message.lower():
+        return VectorStoreError(
+            f"the Milvus server at {uri} refuses the token: {message}",
+            "set RAG_APP_VECTOR_STORE__TOKEN=user:password",
+        )
+    return VectorStoreError(f"Milvus ({uri}) failed: {message}", "see rag-app doctor")

@@ -1,0 +1,116 @@
+"""Search a collection in Milvus, by nearness and by words."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rag_app.errors import ConfigError
+from rag_app.index.types import Index, search_params
+from rag_app.milvus.terms import TermAnalyzer
+from rag_app.milvus.words import WORDS_FIELD
+from rag_app.retrieval.modes import Asked, Hit
+
+VECTOR_FIELD = "embedding"
+
+QUESTIONS_PER_CALL = 1000
+"""Questions in one call; Milvus takes up to 16,384."""
+
+NODE_FIELDS = ("text", "_node_content", "_node_type")
+"""What a node is made of."""
+
+
+class MilvusSearch:
+    """Searches an open collection; it is a `rag_app.retrieval.modes.Searchable`.
+
+    Parameters
+    ----------
+    call
+        Calls a method of the Milvus client on the collection, and raises VectorStoreError.
+    index
+        The index over the vectors that is there.
+    given
+        The configured search parameters.
+    terms
+        What rows were analysed with; None: the collection has no words.
+    """
+
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        index: Index,
+        given: Mapping[str, Any],
+        terms: TermAnalyzer | None,
+    ) -> None:
+        self._call = call
+        self.index = index
+        self._given = given
+        self._terms = terms
+
+    def search_vectors(
+        self, asked: Asked, limit: int, *, with_vectors: bool = False
+    ) -> list[list[Hit]]:
+        """Search by nearness: a list of hits for each question, best first."""
+        params = search_params(self.index, self._given, limit)
+        fields = [*NODE_FIELDS, VECTOR_FIELD] if with_vectors else NODE_FIELDS
+        sign = -1 if self.index.metric == "L2" else 1  # a distance is better the smaller it is
+        return [
+            [
+                Hit(
+                    hit["id"],
+                    sign * hit["distance"],
+                    hit["entity"],
+                    hit["entity"].get(VECTOR_FIELD, ()),
+                )
+                for hit in hits
+            ]
+            for hits in self._search(asked.vectors, VECTOR_FIELD, params, limit, fields, asked)
+        ]
+
+    def search_words(self, asked: Asked, limit: int) -> list[list[Hit]]:
+        """Search by words (BM25): a list of hits for each question, best first.
+
+        Raises
+        ------
+        ConfigError
+            If the collection has no words: the server was too old when it was made.
+        """
+        if self._terms is None:
+            raise ConfigError(
+                "the collection has no words to search by: a Milvus server counts them from "
+                "version 2.5 on",
+                'set retrieval.mode = "dense"; or use a newer server, or Milvus Lite, and ingest '
+                "into that",
+            )
+        terms = [self._terms(question) for question in asked.questions]
+        asking = [at for at, text in enumerate(terms) if text]  # Milvus refuses an empty one
+        found: list[list[Hit]] = [[] for _ in terms]
+        texts = [terms[at] for at in asking]
+        rows = self._search(texts, WORDS_FIELD, {}, limit, NODE_FIELDS, asked)
+        for at, hits in zip(asking, rows, strict=True):
+            # Milvus Lite gives the negative of the score.
+            found[at] = [_hit(row, abs(row["distance"])) for row in hits]
+        return found
+
+    def _search(
+        self,
+        data: Sequence[Any],
+        field: str,
+        params: Mapping[str, Any],
+        limit: int,
+        fields: Sequence[str],
+        asked: Asked,
+    ) -> Iterator[Any]:
+        for start in range(0, len(data), QUESTIONS_PER_CALL):
+            yield from self._call(
+                "search",
+                data=list(data[start : start + QUESTIONS_PER_CALL]),
+                filter=asked.expression,
+                limit=limit,
+                anns_field=field,
+                search_params={"params": dict(params)},
+                output_fields=list(fields),
+            )
+
+
+def _hit(row: dict[str, Any], score: float) -> Hit:
+    fields = row["entity"]
+    return Hit(row["id"], score, fields, fields.get(VECTOR_FIELD, ()))

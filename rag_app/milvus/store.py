@@ -1,0 +1,326 @@
+"""Config → the LlamaIndex `MilvusVectorStore`: opened, checked against what made it, loaded.
+
+This module, `index.build` and `milvus_lite_files` (its folder and lock) know Milvus Lite from a
+server. Milvus is the only state: what is ingested is what the rows say, and what made a collection
+is written in its properties.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pymilvus import DataType, MilvusClient
+from pymilvus.exceptions import MilvusException
+
+from rag_app.config.checks import index_error
+from rag_app.config.sections import Config, VectorStoreSection
+from rag_app.errors import CollectionMismatchError, InputError, VectorStoreError
+from rag_app.index.build import DenseIndex, configured_index
+from rag_app.index.checks import dimension_fault, faults, server_fault
+from rag_app.milvus import words as word_index
+from rag_app.milvus.collection import CollectionStore, as_store_error
+from rag_app.milvus.lite_files import compact_eagerly, prepare, wait_for_lock
+from rag_app.milvus.search import VECTOR_FIELD
+
+SCHEMA_VERSION = 2
+"""Raise it when rows change so that collections made before cannot be used any more."""
+
+MADE_BY = "rag_app.made_by"
+"""The collection property that says what made it, as JSON. Milvus Lite forgets descriptions."""
+
+LITE_VERSION = "milvus_lite"
+"""What the version of Milvus Lite starts with; a Milvus server's is like "v2.3.5"."""
+
+_NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1}
+"""Milvus Lite hangs up on a client that pings during a call of more than 40 s, such as building an
+index over 100,000 rows; pymilvus would ping, and then send the call a second time."""
+
+_LOG = logging.getLogger("rag_app")
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """What decides a collection's rows. Two configurations that differ here cannot share one."""
+
+    model: str
+    normalize: bool
+    unit: str
+    size: int
+    overlap: int
+    language: str
+    schema_version: int = SCHEMA_VERSION
+
+    @classmethod
+    def of(cls, config: Config) -> "MadeBy":
+        """Tell what a configuration would make."""
+        return cls(
+            model=config.embedding.identity,
+            normalize=config.embedding.normalize,
+            unit=config.chunking.unit,
+            size=config.chunking.size,
+            overlap=config.chunking.overlap,
+            language=config.retrieval.language,
+        )
+
+
+_CONFIG_KEYS = {
+    "model": "embedding.model",
+    "normalize": "embedding.normalize",
+    "unit": "chunking.unit",
+    "size": "chunking.size",
+    "overlap": "chunking.overlap",
+    "language": "retrieval.language",
+}
+
+
+def find_store(config: Config) -> CollectionStore | None:
+    """Open the configured collection, check what made it, load it; None if it is not there.
+
+    Raises
+    ------
+    CollectionMismatchError
+        If another configuration, or another program, made it.
+    ConfigError
+        If the server is too old for the configured index.
+    VectorStoreError
+        If Milvus cannot be reached or opened.
+    """
+    index = find_index(config)
+    if index is None:
+        return None
+    section = config.vector_store
+    try:
+        has_words = word_index.has_words(index.client, section.collection, section.timeout)
+        if has_words:
+            _ensure_words(index, config)
+        # Every collection of Milvus Lite reopens released, and LlamaIndex's store never loads it.
+        built = index.complete(configured_index(config))
+        return CollectionStore(config, built, has_words=has_words)
+    except MilvusException as error:
+        raise as_store_error(error, section.uri) from error
+
+
+def find_index(config: Config) -> DenseIndex | None:
+    """Return the index of the configured collection, without loading it; None if it is not there.
+
+    Raises
+    ------
+    CollectionMismatchError, ConfigError, VectorStoreError
+        As `find_store`.
+    """
+    section = config.vector_store
+    if section.is_lite and not Path(section.uri).exists():
+        return None
+    client = connect(section)
+    try:
+        if not client.has_collection(section.collection, timeout=section.timeout):
+            return None
+        check_made_by(config, _properties(client, section))
+        return _index(client, config)
+    except MilvusException as error:
+        raise as_store_error(error, section.uri) from error
+
+
+def _index(client: MilvusClient, config: Config) -> DenseIndex:
+    """Return the index of a collection, after checking that this Milvus can build it."""
+    section = config.vector_store
+    lite = check_backend(client, config, config.index.type)
+    return DenseIndex(client, section.collection, lite=lite, timeout=section.timeout)
+
+
+def check_backend(client: MilvusClient, config: Config, type_: str) -> bool:
+    """Check that the Milvus behind a client builds a type; return whether it is Milvus Lite.
+
+    Raises
+    ------
+    ConfigError
+        Naming the types that it builds.
+    """
+    if config.vector_store.is_lite:  # checked when the configuration was loaded
+        return True
+    version: str = client.get_server_version(timeout=config.vector_store.timeout)
+    lite = version.startswith(LITE_VERSION)  # a shared one: milvus-lite server
+    fault = server_fault(type_, version)
+    is_configured = type_ == config.index.type
+    if lite:
+        index = config.index
+        given = (index.params, index.search_params) if is_configured else ({}, {})
+        top_k = config.retrieval.similarity_top_k
+        fault = next(faults(type_, index.metric, *given, top_k=top_k, lite=True), None)
+    if fault is not None:
+        raise index_error(config, fault, asked="" if is_configured else type_)
+    return lite
+
+
+def open_store(config: Config) -> CollectionStore:
+    """Open the configured collection, as `find_store` does.
+
+    Raises
+    ------
+    InputError
+        If nothing was ingested into it yet.
+    """
+    store = find_store(config)
+    if store is None:
+        section = config.vector_store
+        raise InputError(
+            f"there is no collection {section.collection!r} in {section.uri} yet",
+            "ingest something first: rag-app ingest docs/",
+        )
+    wanted = configured_index(config)
+    if store.built_index != wanted:
+        _LOG.warning(
+            "the index is %s, the configuration says %s; to have that: rag-app index apply",
+            store.built_index,
+            wanted,
+        )
+    return store
+
+
+def create_store(config: Config, dimension: int) -> CollectionStore:
+    """Make the configured collection for vectors of this length, and open it.
+
+    Raises
+    ------
+    ConfigError
+        If the server is too old for the configured index, or it does not fit the dimension.
+    VectorStoreError
+        If Milvus cannot be reached, opened or written.
+    """
+    section = config.vector_store
+    client = connect(section)
+    try:
+        index, wanted = _index(client, config), configured_index(config)
+        check_dimension(config, dimension)
+        has_words = _create(index, config, dimension)
+        if has_words:
+            _ensure_words(index, config)
+        index.build(wanted)
+        index.load()
+        return CollectionStore(config, wanted, has_words=has_words)
+    except MilvusException as error:
+        raise as_store_error(error, section.uri) from error
+
+
+def check_dimension(config: Config, dimension: int) -> None:
+    """Refuse an index that vectors of this length cannot have.
+
+    Raises
+    ------
+    ConfigError
+        Naming what will do.
+    """
+    wanted = configured_index(config)
+    if fault := dimension_fault(wanted.type, wanted.params, dimension):
+        raise index_error(config, fault)
+
+
+def connect(section: VectorStoreSection) -> MilvusClient:
+    """Connect to Milvus; a Lite database is opened in this process and held until it ends.
+
+    Waits up to ``vector_store.lock_timeout`` for another process that holds it.
+
+    Raises
+    ------
+    VectorStoreError
+        If it cannot be reached or opened: who holds it, or what is wrong with the path.
+    """
+    for noisy in ("pymilvus", "milvus_lite", "grpc._server"):
+        # They log what they also raise, and what Lite does not implement and nobody needs.
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    if section.is_lite:
+        compact_eagerly()
+        prepare(Path(section.uri))
+        wait_for_lock(Path(section.uri), section.lock_timeout)
+    try:
+        return MilvusClient(
+            uri=section.uri,
+            token=section.token.get_secret_value(),
+            timeout=section.timeout,
+            grpc_options=_NO_PINGS if section.is_lite else {},
+        )
+    except MilvusException as error:
+        if section.is_lite:
+            raise VectorStoreError(
+                f"the Milvus Lite database {section.uri} cannot be opened: {error.message}",
+                "check that its folder can be written to; rag-app verify looks into a damaged one",
+            ) from error
+        raise as_store_error(error, section.uri) from error
+
+
+def _ensure_words(index: DenseIndex, config: Config) -> None:
+    section = config.vector_store
+    word_index.ensure_index(
+        index.client, section.collection, lite=index.lite, timeout=section.timeout
+    )
+
+
+def _create(index: DenseIndex, config: Config, dimension: int) -> bool:
+    """Make the collection; return whether it counts words."""
+    section = config.vector_store
+    client = index.client
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
+    schema.add_field("id", DataType.VARCHAR, max_length=64, is_primary=True)
+    schema.add_field("doc_id", DataType.VARCHAR, max_length=64)
+    schema.add_field("text", DataType.VARCHAR, max_length=65_535)
+    schema.add_field(VECTOR_FIELD, DataType.FLOAT_VECTOR, dim=dimension)
+    has_words = word_index.is_countable(client, lite=index.lite, timeout=section.timeout)
+    if has_words:
+        word_index.add_fields(schema, lite=index.lite)
+    made_by = {**asdict(MadeBy.of(config)), "dimension": dimension}
+    client.create_collection(
+        section.collection,
+        schema=schema,
+        consistency_level=section.consistency,
+        properties={MADE_BY: json.dumps(made_by)},
+        timeout=section.timeout,
+    )
+    return has_words
+
+
+def _properties(client: MilvusClient, section: VectorStoreSection) -> dict[str, str]:
+    described = client.describe_collection(section.collection, timeout=section.timeout)
+    if described["collection_name"] != section.collection:  # LlamaIndex's store finds no alias
+        raise InputError(
+            f"{section.collection!r} in {section.uri} is an alias of the collection "
+            f"{described['collection_name']!r}",
+            f"use that name: --collection {described['collection_name']}",
+        )
+    return dict(described.get("properties", {}))
+
+
+def check_made_by(config: Config, properties: Mapping[str, str]) -> None:
+    """Refuse a collection that the configuration would not have made.
+
+    Raises
+    ------
+    CollectionMismatchError
+        Naming both sides; the remedy names another collection.
+    """
+    section = config.vector_store
+    other = f"use another collection: --collection {section.collection}_2"
+    if MADE_BY not in properties:
+        raise CollectionMismatchError(
+            f"the collection {section.collection!r} in {section.uri} was not made by rag_app",
+            f"{other} (vector_store.collection); which there are: rag-app collections list",
+        )
+    made: dict[str, Any] = json.loads(properties[MADE_BY])
+    if made.get("schema_version") != SCHEMA_VERSION:
+        raise CollectionMismatchError(
+            f"the collection {section.collection!r} in {section.uri} was made by another version "
+            f"of rag_app: it has rows of version {made.get('schema_version')}, this one writes "
+            f"{SCHEMA_VERSION}",
+            f"ingest the documents again: rag-app collections drop {section.collection}, then "
+            f"rag-app ingest; or {other}",
+        )
+    for name, value in asdict(MadeBy.of(config)).items():
+        if made.get(name) != value:
+            key = _CONFIG_KEYS[name]
+            raise CollectionMismatchError(
+                f"the collection {section.collection!r} in {section.uri} was made with {key} = "
+                f"{made.get(name)!r}, and the configuration ({config.origin(key)}) says {value!r}",
+                f"set {key} back, or {other} (vector_store.collection) and ingest into that",
+            )

@@ -1,0 +1,72 @@
+"""The words of rows in Milvus: the fields that hold them, and the BM25 index over them."""
+
+import re
+from typing import Any
+
+from pymilvus import DataType, Function, FunctionType, MilvusClient
+
+TERMS_FIELD = "terms"
+"""What `rag_app.milvus.terms.TermAnalyzer` makes of a node's title and text."""
+
+WORDS_FIELD = "words"
+"""The sparse vector that Milvus makes of the terms."""
+
+FIRST_SERVER = (2, 5)
+"""The first version of a Milvus server that counts words (Milvus docs, "Full Text Search")."""
+
+BM25 = {"bm25_k1": 0.9, "bm25_b": 0.4}
+"""How much a term's repetition and a node's length count: Anserini's defaults for passages. On the
+labelled sets they were as good as Milvus's own (1.2, 0.75) or better by up to .04 at hit@2."""
+
+
+def is_countable(client: MilvusClient, *, lite: bool, timeout: float) -> bool:
+    """Whether this Milvus counts words."""
+    if lite:
+        return True
+    version = re.match(r"v?(\d+)\.(\d+)", client.get_server_version(timeout=timeout))
+    return version is not None and (int(version[1]), int(version[2])) >= FIRST_SERVER
+
+
+def add_fields(schema: Any, *, lite: bool) -> None:
+    """Add the terms, and the sparse vectors that Milvus makes of them when a row is written.
+
+    The terms are separated by spaces. Lite has no tokenizer for just that; its standard one, words
+    as they are, does the same to them.
+    """
+    schema.add_field(
+        TERMS_FIELD,
+        DataType.VARCHAR,
+        max_length=65_535,
+        enable_analyzer=True,
+        analyzer_params={"tokenizer": "standard" if lite else "whitespace"},
+    )
+    schema.add_field(WORDS_FIELD, DataType.SPARSE_FLOAT_VECTOR)
+    schema.add_function(
+        Function(
+            name="bm25",
+            function_type=FunctionType.BM25,
+            input_field_names=[TERMS_FIELD],
+            output_field_names=[WORDS_FIELD],
+        )
+    )
+
+
+def has_words(client: MilvusClient, collection: str, timeout: float) -> bool:
+    """Whether a collection was made with the fields above."""
+    described = client.describe_collection(collection, timeout=timeout)
+    return any(field["name"] == WORDS_FIELD for field in described["fields"])
+
+
+def ensure_index(client: MilvusClient, collection: str, *, lite: bool, timeout: float) -> None:
+    """Create the index over the words of a released collection, if it is not there."""
+    if client.list_indexes(collection, field_name=WORDS_FIELD, timeout=timeout):
+        return
+    index = client.prepare_index_params()
+    index.add_index(
+        WORDS_FIELD,
+        index_type="SPARSE_INVERTED_INDEX",
+        index_name=WORDS_FIELD,
+        metric_type="BM25",
+        params={"params": BM25} if lite else BM25,  # Lite reads only nested ones
+    )
+    client.create_index(collection, index, timeout=timeout)

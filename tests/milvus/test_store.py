@@ -1,0 +1,367 @@
+"""The collection over a real Milvus Lite: what made it, what is in it, who holds it."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core import Settings
+from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
+from llama_index.core.vector_stores.types import (
+    MetadataFilter,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+)
+from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
+
+from rag_app.config.sections import Config
+from rag_app.errors import CollectionMismatchError, InputError, VectorStoreError
+from rag_app.ingestion.run import ingest
+from rag_app.milvus import store as vector_store
+from rag_app.milvus.collection import CollectionStore, as_store_error
+from rag_app.milvus.lite_files import release
+from rag_app.milvus.store import create_store, find_store, open_store
+from rag_app.milvus.stored_documents import list_documents
+from tests.conftest import FakeEmbedder, MakeConfig
+
+ID = "0123456789abcdef" * 2
+
+
+def node(text: str, number: int, document: str = ID) -> TextNode:
+    made = TextNode(
+        id_=f"{number:032x}",
+        text=text,
+        metadata={
+            "path": "a.md",
+            "title": "A",
+            "type": "markdown",
+            "size": 1,
+            "root": "/",
+            "content_hash": "h",
+            "node_count": 3,
+        },
+        relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=document)},
+    )
+    made.embedding = FakeEmbedder()._vector(text)
+    return made
+
+
+TEXTS = ["graphs and edges", "clusters of vectors", "bread and yeast"]
+
+
+@pytest.fixture
+def store(make_config: MakeConfig) -> CollectionStore:
+    """A collection of three rows."""
+    made = create_store(make_config(), dimension=64)
+    made.add([node(text, number) for number, text in enumerate(TEXTS)])
+    made.flush()
+    return made
+
+
+def search(store: CollectionStore, question: str, top_k: int = 3) -> list[str]:
+    vector = FakeEmbedder()._get_query_embedding(question)
+    found = store.query(VectorStoreQuery(query_embedding=vector, similarity_top_k=top_k))
+    assert found.nodes is not None
+    return [hit.get_content() for hit in found.nodes]
+
+
+def vectors(store: CollectionStore) -> dict[str, list[float]]:
+    return {row.id: row.vector for row in store.rows_of(ID)}
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+def test_rows_are_searched_best_first(store: CollectionStore) -> None:
+    vector = FakeEmbedder()._get_query_embedding("clusters of graphs")
+    found = store.query(VectorStoreQuery(query_embedding=vector, similarity_top_k=3))
+    assert found.nodes is not None
+    assert found.similarities is not None
+    assert found.nodes[0].get_content() == TEXTS[1]
+    assert found.similarities == sorted(found.similarities, reverse=True)
+    assert found.ids == [hit.node_id for hit in found.nodes]
+
+
+@pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])
+def test_scores_are_higher_for_better_ones_in_any_metric(
+    metric: str, make_config: MakeConfig
+) -> None:
+    made = create_store(make_config(index__metric=metric), dimension=64)
+    made.add([node(text, number) for number, text in enumerate(TEXTS)])
+    vector = FakeEmbedder()._get_query_embedding("clusters of vectors")
+    found = made.query(VectorStoreQuery(query_embedding=vector, similarity_top_k=3))
+    assert found.nodes is not None
+    assert found.similarities is not None
+    assert found.nodes[0].get_content() == TEXTS[1]
+    assert found.similarities[0] > found.similarities[1] >= found.similarities[2]
+
+
+def test_reopened_collection_can_be_searched(
+    store: CollectionStore, make_config: MakeConfig
+) -> None:
+    release(make_config().vector_store.uri)
+    reopened = open_store(make_config())
+    assert reopened.count() == 3
+    assert search(reopened, "yeast bread", top_k=1) == [TEXTS[2]]
+
+
+def test_writing_twice_changes_nothing(store: CollectionStore) -> None:
+    store.add([node(text, number) for number, text in enumerate(TEXTS)])
+    store.flush()
+    assert store.count() == 3
+
+
+def test_nodes_come_back_as_they_were_written(store: CollectionStore) -> None:
+    vector = FakeEmbedder()._get_query_embedding(TEXTS[0])
+    found = store.query(VectorStoreQuery(query_embedding=vector, similarity_top_k=1))
+    assert found.nodes is not None
+    hit, written = found.nodes[0], node(TEXTS[0], 0)
+    assert (hit.node_id, hit.ref_doc_id) == (written.node_id, ID)
+    assert hit.get_content() == TEXTS[0]
+    assert hit.metadata == written.metadata
+
+
+def test_vectors_are_given_back_by_node(store: CollectionStore) -> None:
+    found = vectors(store)
+    assert set(found) == {f"{number:032x}" for number in range(3)}
+    assert found[f"{2:032x}"] == pytest.approx(node(TEXTS[2], 2).embedding, abs=1e-6)
+
+
+def test_deleting_a_document_leaves_the_others(store: CollectionStore) -> None:
+    other = "f" * 32
+    store.add([node("another document", 9, other)])
+    store.delete(ID)
+    assert store.count() == 1
+    assert list(store.documents()) == [other]
+
+
+def test_deleting_rows_by_id(store: CollectionStore) -> None:
+    store.delete_ids([f"{0:032x}", f"{2:032x}"])
+    assert search(store, "anything") == [TEXTS[1]]
+
+
+@pytest.mark.parametrize(
+    "id_",
+    ['x"] or doc_id not in ["', "", "A" * 32, "0" * 31, f"{ID}\n", '" or 1 == 1 or "', "../x"],
+)
+def test_ids_that_are_not_hex_digests_are_refused(id_: str, store: CollectionStore) -> None:
+    with pytest.raises(InputError, match="not an id of rag_app"):
+        store.delete(id_)
+    with pytest.raises(InputError, match="not an id of rag_app"):
+        store.delete_ids([id_])
+    with pytest.raises(InputError, match="not an id of rag_app"):
+        list(store.rows_of(id_))
+    assert store.count() == 3
+
+
+def test_modes_that_are_not_there_are_refused(store: CollectionStore) -> None:
+    vector = FakeEmbedder()._get_query_embedding("x")
+    query = VectorStoreQuery(
+        query_embedding=vector, similarity_top_k=1, mode=VectorStoreQueryMode.SVM
+    )
+    with pytest.raises(InputError, match="'svm'"):
+        store.query(query)
+
+
+def test_a_query_searches_only_the_rows_that_it_names(store: CollectionStore) -> None:
+    other = node("graphs of bread", 3, document="f" * 32)
+    other.metadata["path"] = 'a" or "'
+    store.add([other])
+    vector = FakeEmbedder()._get_query_embedding("x")
+
+    def found(**query: Any) -> list[str]:
+        asked = VectorStoreQuery(query_embedding=vector, similarity_top_k=9, **query)
+        nodes = store.query(asked).nodes
+        assert nodes is not None
+        assert asyncio.run(store.aquery(asked)).ids == [hit.node_id for hit in nodes]
+        return sorted(hit.get_content() for hit in nodes)
+
+    filters = MetadataFilters(filters=[MetadataFilter(key="path", value='a" or "')])
+    assert found(filters=filters) == ["graphs of bread"]
+    assert found(doc_ids=[ID]) == sorted(TEXTS)
+    assert found(doc_ids=[ID, "f" * 32]) == sorted([*TEXTS, "graphs of bread"])
+    assert found(doc_ids=['x"] or doc_id not in ["']) == []
+    assert found(node_ids=[f"{0:032x}", f"{3:032x}"]) == [TEXTS[0], "graphs of bread"]
+    assert found(node_ids=[f"{0:032x}"], filters=filters) == []
+
+
+def test_a_node_written_again_has_only_what_it_has_now(store: CollectionStore) -> None:
+    changed = node(TEXTS[0], 0)
+    changed.metadata["page"] = 3
+    store.add([changed])
+    filters = MetadataFilters(filters=[MetadataFilter(key="page", value=3)])
+    query = VectorStoreQuery(query_embedding=[1.0] * 64, similarity_top_k=9, filters=filters)
+    assert store.query(query).ids == [f"{0:032x}"]
+    store.add([node(TEXTS[0], 0)])
+    assert store.query(query).ids == []
+    assert store.count() == 3
+
+
+def test_async_search_works_in_two_event_loops(store: CollectionStore) -> None:
+    vector = FakeEmbedder()._get_query_embedding(TEXTS[0])
+    query = VectorStoreQuery(query_embedding=vector, similarity_top_k=1)
+    for _ in range(2):
+        found = asyncio.run(store.aquery(query))
+        assert found.nodes is not None
+        assert found.nodes[0].get_content() == TEXTS[0]
+
+
+def test_global_settings_are_not_touched(store: CollectionStore) -> None:
+    assert Settings._embed_model is None
+    assert Settings._llm is None
+
+
+# --- what made it --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "made", "says"),
+    [
+        ({"embedding.normalize": False}, "embedding.normalize", "True", "False"),
+        ({"embedding.model": "a/b"}, "embedding.model", "'package:gt_all", "'a/b'"),
+        ({"chunking.size": 100}, "chunking.size", "40", "100"),
+        ({"chunking.overlap": 5}, "chunking.overlap", "0", "5"),
+        ({"chunking.unit": "characters"}, "chunking.unit", "'tokens'", "'characters'"),
+    ],
+)
+def test_collection_of_another_configuration_is_refused(
+    overrides: dict[str, Any], key: str, made: str, says: str, ingested: Config, make_config: Any
+) -> None:
+    as_made = {"chunking.size": 40, "chunking.overlap": 0}
+    other = make_config(**{**as_made, **overrides})
+    for use in (open_store, find_store, lambda config: ingest(config, ["."]), list_documents):
+        with pytest.raises(CollectionMismatchError) as caught:
+            use(other)
+        message = caught.value.message
+        assert f"made with {key} = {made}" in message
+        assert f"the configuration (command line) says {says}" in message
+        assert f"set {key} back" in caught.value.remedy
+        assert "--collection rag_app_2 (vector_store.collection)" in caught.value.remedy
+
+
+def test_a_collection_of_another_version_is_ingested_again(
+    store: CollectionStore, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_store, "SCHEMA_VERSION", 99)
+    with pytest.raises(
+        CollectionMismatchError, match=r"rows of version \d+, .*writes 99"
+    ) as caught:
+        open_store(make_config())
+    assert "rag-app collections drop rag_app" in caught.value.remedy
+
+
+def test_collection_of_another_program_is_refused(make_config: MakeConfig, here: Path) -> None:
+    config = make_config()
+    Path(config.vector_store.uri).parent.mkdir()
+    client = MilvusClient(config.vector_store.uri)
+    client.create_collection("rag_app", dimension=8)
+    with pytest.raises(CollectionMismatchError, match="was not made by rag_app") as caught:
+        open_store(config)
+    assert "--collection rag_app_2 (vector_store.collection)" in caught.value.remedy
+
+
+def test_two_collections_share_a_database(
+    ingested: Config, docs: Path, make_config: MakeConfig
+) -> None:
+    other = make_config(vector_store__collection="other", chunking__size=100)
+    ingest(other, [docs / "index.md"])
+    assert [document.path for document in list_documents(other)] == ["index.md"]
+    assert len(list_documents(ingested)) == 3
+
+
+def test_nothing_ingested_yet_is_an_error_with_the_remedy(make_config: MakeConfig) -> None:
+    config = make_config()
+    assert find_store(config) is None
+    with pytest.raises(InputError, match="there is no collection 'rag_app'") as caught:
+        open_store(config)
+    assert "rag-app ingest" in caught.value.remedy
+    assert not Path(config.vector_store.uri).exists(), "asking must not make a database"
+
+
+# --- the index -----------------------------------------------------------------------------------
+
+
+def test_an_index_that_differs_is_told_and_searched(
+    store: CollectionStore, make_config: MakeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    reopened = open_store(make_config(index__type="FLAT"))
+    assert "the index is AUTOINDEX" in caplog.text
+    assert "the configuration says FLAT" in caplog.text
+    assert "rag-app index apply" in caplog.text
+    assert caplog.text.count("rag-app index apply") == 1
+    assert search(reopened, "yeast bread", top_k=1) == [TEXTS[2]]
+
+
+# --- who holds it --------------------------------------------------------------------------------
+
+HOLD = """
+import sys
+from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
+client = MilvusClient(sys.argv[1])
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_database_that_another_process_holds_is_an_error(
+    store: CollectionStore, make_config: MakeConfig
+) -> None:
+    config = make_config()
+    release(config.vector_store.uri)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, config.vector_store.uri],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == "open\n"
+        try:
+            with pytest.raises(VectorStoreError) as caught:
+                open_store(config)
+        finally:
+            holder.stdin.close()
+    assert config.vector_store.uri in caught.value.message
+    if sys.platform == "linux":
+        assert f"pid {holder.pid} (" in caught.value.message
+        assert "MilvusClient(sys.argv[1])" in caught.value.message
+    assert "--wait 600" in caught.value.remedy
+    assert "vector_store.uri" in caught.value.remedy
+    assert open_store(config).count() == 3
+
+
+def test_a_file_is_no_database(make_config: MakeConfig, here: Path) -> None:
+    (here / "plain.db").write_text("not a database")
+    config = make_config(vector_store__uri="plain.db")
+    with pytest.raises(VectorStoreError, match=r"plain\.db, a file") as caught:
+        open_store(config)
+    assert "vector_store.uri" in caught.value.remedy
+    assert (here / "plain.db").read_text() == "not a database"
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(make_config: MakeConfig, here: Path) -> None:
+    (here / "file").write_text("")
+    with pytest.raises(VectorStoreError, match="cannot be made") as caught:
+        create_store(make_config(vector_store__uri="file/x.db"), dimension=8)
+    assert "vector_store.uri" in caught.value.remedy
+
+
+def test_a_token_that_is_refused_names_its_variable() -> None:
+    error = as_store_error(MilvusException(65535, "auth check failure"), "http://milvus:19530")
+    assert "refuses the token" in error.message
+    assert error.remedy == "set RAG_APP_VECTOR_STORE__TOKEN=user:password"
+
+
+def test_server_that_is_not_there_is_an_error_in_time(make_config: MakeConfig) -> None:
+    config = make_config(vector_store__uri="http://127.0.0.1:9", vector_store__timeout=2.0)
+    with pytest.raises(
+        VectorStoreError, match=r"http://127\.0\.0\.1:9 cannot be reached"
+    ) as caught:
+        open_store(config)
+    assert "vector_store.uri" in caught.value.remedy

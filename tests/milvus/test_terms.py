@@ -1,0 +1,59 @@
+"""What BM25 counts of a text."""
+
+import re
+
+import pytest
+
+from rag_app.milvus.terms import LANGUAGES, STEMMED, TermAnalyzer
+
+english = TermAnalyzer("english")
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("Indexes are indexed by the index.", "index index index"),
+        ("the and of", ""),
+        ("", ""),
+        ("?!… —", ""),
+        ("efConstruction", "efconstruct ef construct"),
+        ("load_collection()", "load_collect load collect"),
+        ("HNSW_SQ8", "hnsw_sq8 hnsw sq 8"),
+        ("HTTPServer", "httpserver http server"),
+        ("café naïve", "cafe naiv"),
+        ("\ufb01le \uff2dilvus", "file milvus"),
+        ("向量数据库", "向量 量数 数据 据库"),
+        ("云", "云"),
+        ("벡터를 검색", "벡터 터를 검색"),
+        ("Milvus向量 2.5", "milvus 向量 2 5"),
+        ("ดัชนี", "ดe31 e31ช ชน นe35"),
+        ("a" * 200, "a" * 64),
+        ("NUL\0 and\ttab", "nul tab"),
+    ],
+)
+def test_terms_of_english_and_of_scripts_without_spaces(text: str, terms: str) -> None:
+    assert english(text) == terms
+
+
+def test_standard_neither_stems_nor_drops() -> None:
+    assert TermAnalyzer("standard")("The indexes are built") == "the indexes are built"
+
+
+def test_each_language_stems_its_own() -> None:
+    assert TermAnalyzer("german")("die Häuser") == "haus"
+    assert TermAnalyzer("french")("les vecteurs") == "vecteur"
+    assert TermAnalyzer("hindi")("कुत्ते") == TermAnalyzer("hindi")("कुत्ता")
+    assert TermAnalyzer("russian")("векторы и вектор") == "вектор вектор"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_gives_terms_that_split_at_spaces_alone(language: str) -> None:
+    terms = TermAnalyzer(language)("Milvus, efConstruction: 向量 कुत्ते résumé İstanbul")
+    assert re.findall(r"\w+", terms) == terms.split(" ")  # as Milvus Lite does
+    assert "efconstruct" in terms
+
+
+def test_languages_are_those_of_the_stemmer() -> None:
+    import Stemmer
+
+    assert set(STEMMED) <= set(Stemmer.algorithms())
