@@ -9,7 +9,8 @@ from rag_app.answering.extractive import Extractor
 from rag_app.answering.prompts import PromptTemplate
 from rag_app.answering.synthesizer import ExtractiveSynthesizer, PromptSynthesizer, RagSynthesizer
 from rag_app.config.sections import Config
-from rag_app.embedding.base import Embedder, build_embedder
+from rag_app.embedding.base import Embedder
+from rag_app.embedding.factory import build_embedder
 from rag_app.llms import PackableLLM, build_llm
 from rag_app.milvus.store import open_store
 from rag_app.retrieval.modes import needs_vectors

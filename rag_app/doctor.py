@@ -88,7 +88,7 @@ def _packages(_: Config) -> Check:
 
 
 def _device(config: Config) -> Check:
-    from rag_app.embedding.base import choose_device, choose_dtype
+    from rag_app.embedding.devices import choose_device, choose_dtype
 
     section = config.embedding
     if section.runtime in RUNTIMES:
@@ -106,8 +106,8 @@ def _runtime(config: Config) -> Check:
     The rule: a GPU beats all, and only torch uses it here; on a processor OpenVINO took .26 to .7
     of torch's time, onnxruntime .48 to .96 (docs/embeddings.md).
     """
-    from rag_app.embedding.base import choose_device
     from rag_app.embedding.compiled import read_about
+    from rag_app.embedding.devices import choose_device
 
     section = config.embedding
     configured = f'embedding.runtime is "{section.runtime}"'
@@ -134,7 +134,7 @@ def _runtime(config: Config) -> Check:
 
 
 def _embedder(config: Config) -> Check:
-    from rag_app.embedding.base import locate_model
+    from rag_app.embedding.locate import locate_model
 
     return Check(
         "embedder", True, f"{config.embedding.model}: {locate_model(config.embedding.model)}"

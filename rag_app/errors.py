@@ -68,3 +68,8 @@ class VectorStoreError(ServiceError):
 
 class LLMError(ServiceError):
     """The LLM cannot be reached, started or asked."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

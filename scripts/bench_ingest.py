@@ -131,9 +131,9 @@ def limit(folder: Path, runtime: str) -> dict[str, Any]:
 
         vectors = SentenceTransformer(_model(), device="cpu").encode(texts)
     else:
-        from rag_app.embedding.compiled import load_compiled
+        from rag_app.embedding.factory import build_embedder
 
-        embedder = load_compiled(_config(folder, runtime).embedding)
+        embedder = build_embedder(_config(folder, runtime).embedding)
         vectors = np.asarray(embedder.get_text_embedding_batch(texts))
     np.save(folder / f"{runtime}.npy", vectors)
     return {"nodes": len(texts)}
@@ -158,7 +158,7 @@ def prepare(folder: Path, runtime: str) -> dict[str, Any]:
     from rag_app.config.sections import DocumentsSection
     from rag_app.documents.discover import discover, read
     from rag_app.documents.node_parser import NodeParser
-    from rag_app.embedding.base import build_embedder
+    from rag_app.embedding.factory import build_embedder
 
     config = _config(folder, runtime)
     started = time.perf_counter()

@@ -19,7 +19,7 @@ from typing import Any
 from rag_app.answering.batch import Question, read_questions
 from rag_app.config.loader import load_config, parse_assignment
 from rag_app.config.sections import Config
-from rag_app.embedding.base import build_embedder
+from rag_app.embedding.factory import build_embedder
 from rag_app.index.build import configured_index
 from rag_app.index.types import search_params
 from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD

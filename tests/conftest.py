@@ -27,7 +27,8 @@ from rag_app import app as query_engine
 from rag_app.cli import main
 from rag_app.config.loader import load_config
 from rag_app.config.sections import Config, EmbeddingSection
-from rag_app.embedding.base import Embedder, build_embedder
+from rag_app.embedding.base import Embedder
+from rag_app.embedding.factory import build_embedder
 from rag_app.evaluation import variants
 from rag_app.ingestion import run as ingestion
 from rag_app.milvus import lite_files as milvus_lite_files

@@ -1,1 +1,6 @@
-"""To be told."""
+"""Files and folders become LlamaIndex `Document`s, and those `TextNode`s.
+
+In: paths. Out: documents, one per file, and nodes short enough for the embedder; what was skipped,
+and why.
+Read `discover.py` (which files) first, then `file_types.py` (how each is read), `node_parser.py`.
+"""

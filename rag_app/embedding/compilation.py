@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from rag_app.config.sections import EmbeddingSection
-from rag_app.embedding.base import first_line
 from rag_app.embedding.compiled import (
     COMPILED_VERSION,
     TOKENIZER,
@@ -30,7 +29,7 @@ from rag_app.embedding.compiled import (
 )
 from rag_app.embedding.runtimes import IDS, MASK, VECTOR, Runtime
 from rag_app.embedding.torch import TorchEmbedder, load_with_torch
-from rag_app.errors import ModelUnavailableError
+from rag_app.errors import ModelUnavailableError, first_line
 
 LOWEST_COSINE = 0.999
 """A compiled model is refused if one of the checked texts' vectors is further from the original's:

@@ -1,12 +1,11 @@
 """The embedding model run by OpenVINO or onnxruntime, from a copy that was compiled once.
 
-Imports neither torch nor sentence-transformers nor transformers, unless the copy has to be made.
+Imports neither torch nor sentence-transformers nor transformers.
 """
 
 import asyncio
 import hashlib
 import json
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,9 +17,9 @@ from pydantic import PrivateAttr
 from tokenizers import Tokenizer
 
 from rag_app.config.sections import EmbeddingSection
-from rag_app.embedding.base import TEXTS_PER_CALL, Embedder, first_line
+from rag_app.embedding.base import TEXTS_PER_CALL, Embedder
 from rag_app.embedding.runtimes import RUNTIMES, Infer, Runtime
-from rag_app.errors import ConfigError, ModelUnavailableError
+from rag_app.errors import ModelUnavailableError, first_line
 
 COMPILED_VERSION = 1
 """Raise it when what is in the folder changes, so that models compiled before are not used."""
@@ -37,8 +36,6 @@ TEXTS_TO_TOKENIZE = 256
 
 ABOUT = "compiled.json"
 TOKENIZER = "tokenizer.json"
-
-_LOG = logging.getLogger("rag_app")
 
 
 @dataclass(frozen=True)
@@ -225,32 +222,6 @@ class CompiledEmbedder(Embedder):
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return await asyncio.to_thread(self._get_text_embeddings, texts)
-
-
-def load_compiled(section: EmbeddingSection) -> CompiledEmbedder:
-    """Load the compiled model, and compile it first if that was not done yet.
-
-    Raises
-    ------
-    ModelUnavailableError
-        If the runtime is not installed, the model is not here, or cannot be compiled.
-    ConfigError
-        If ``embedding.device`` is not the processor.
-    """
-    runtime = RUNTIMES[section.runtime]
-    runtime.require()
-    if section.device not in {"auto", "cpu"}:
-        raise ConfigError(
-            f"embedding.device is {section.device!r}, and {section.runtime} runs on the processor",
-            'set embedding.runtime = "torch", or leave embedding.device out',
-        )
-    folder = compiled_folder(section, runtime)
-    if not (folder / ABOUT).is_file():
-        from rag_app.embedding.compilation import compile_model  # torch, sentence-transformers: 6 s
-
-        _LOG.warning("compiling %s for %s, once", section.model, section.runtime)
-        compile_model(section, runtime, folder)
-    return CompiledEmbedder(folder, section)
 
 
 def read_about(section: EmbeddingSection) -> AboutCompiled | None:

@@ -21,15 +21,10 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from rag_app.config.sections import EmbeddingSection
-from rag_app.embedding.base import (
-    TEXTS_PER_CALL,
-    Embedder,
-    choose_device,
-    choose_dtype,
-    first_line,
-    locate_source,
-)
-from rag_app.errors import ConfigError, ModelUnavailableError
+from rag_app.embedding.base import TEXTS_PER_CALL, Embedder
+from rag_app.embedding.devices import choose_device, choose_dtype
+from rag_app.embedding.locate import locate_source
+from rag_app.errors import ConfigError, ModelUnavailableError, first_line
 
 BGE_INSTRUCTION = "Represent this sentence for searching relevant passages: "
 """What the English BGE models were trained to see before a question (their model cards)."""

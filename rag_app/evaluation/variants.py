@@ -14,7 +14,8 @@ from typing import Any
 
 from rag_app.config.loader import parse_assignment
 from rag_app.config.sections import Config, EmbeddingSection
-from rag_app.embedding.base import Embedder, build_embedder
+from rag_app.embedding.base import Embedder
+from rag_app.embedding.factory import build_embedder
 from rag_app.errors import ConfigError, InputError
 from rag_app.index.build import configured_index
 from rag_app.ingestion.run import ingest

@@ -23,7 +23,8 @@ from rag_app.config.sections import Config
 from rag_app.documents.discover import SourceFile, read
 from rag_app.documents.file_types import UnreadableFileError
 from rag_app.documents.node_parser import NodeParser
-from rag_app.embedding.base import Embedder, build_embedder, describe
+from rag_app.embedding.base import Embedder
+from rag_app.embedding.factory import build_embedder, describe
 from rag_app.index.apply import apply_index
 from rag_app.ingestion.plan import Plan, make_plan
 from rag_app.milvus.collection import CollectionStore, StoredDocument

@@ -7,7 +7,7 @@ from threading import Event
 from watchfiles import watch as watch_files
 
 from rag_app.config.sections import Config
-from rag_app.embedding.base import build_embedder
+from rag_app.embedding.factory import build_embedder
 from rag_app.errors import InputError, ServiceError
 from rag_app.ingestion.run import ingest
 from rag_app.schema import IngestReport

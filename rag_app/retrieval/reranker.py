@@ -11,8 +11,8 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from pydantic import PrivateAttr
 
 from rag_app.config.sections import RerankerSection
-from rag_app.embedding.base import first_line, locate_model, locate_source
-from rag_app.errors import ModelUnavailableError, RagAppError, ServiceError
+from rag_app.embedding.locate import locate_model, locate_source
+from rag_app.errors import ModelUnavailableError, RagAppError, ServiceError, first_line
 
 CONNECT_SECONDS = 5.0
 

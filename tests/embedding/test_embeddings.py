@@ -19,14 +19,10 @@ from llama_index.core import Settings
 
 from rag_app.config.sections import EmbeddingSection
 from rag_app.embedding import torch as torch_embeddings
-from rag_app.embedding.base import (
-    Embedder,
-    build_embedder,
-    choose_device,
-    choose_dtype,
-    describe,
-    locate_model,
-)
+from rag_app.embedding.base import Embedder
+from rag_app.embedding.devices import choose_device, choose_dtype
+from rag_app.embedding.factory import build_embedder, describe
+from rag_app.embedding.locate import locate_model
 from rag_app.embedding.torch import TorchEmbedder
 from rag_app.errors import ConfigError, ModelUnavailableError
 

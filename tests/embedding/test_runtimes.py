@@ -28,9 +28,10 @@ from rag_app.app import build_retriever
 from rag_app.config.sections import EmbeddingSection
 from rag_app.embedding import compilation, runtimes
 from rag_app.embedding import compiled as compiled_embeddings
-from rag_app.embedding.base import Embedder, build_embedder, describe
+from rag_app.embedding.base import Embedder
 from rag_app.embedding.compilation import CHECKED_TEXTS
-from rag_app.embedding.compiled import ABOUT, CompiledEmbedder, compiled_folder, load_compiled
+from rag_app.embedding.compiled import ABOUT, CompiledEmbedder, compiled_folder
+from rag_app.embedding.factory import build_embedder, describe
 from rag_app.embedding.runtimes import RUNTIMES
 from rag_app.errors import ConfigError, ModelUnavailableError
 from rag_app.ingestion.run import ingest
@@ -72,6 +73,12 @@ def section(runtime: str, compiled_models: Path) -> EmbeddingSection:
     return EmbeddingSection.model_validate(
         {"runtime": runtime, "compiled_folder": str(compiled_models)}
     )
+
+
+def load_compiled(section: EmbeddingSection) -> CompiledEmbedder:
+    embedder = build_embedder(section)
+    assert isinstance(embedder, CompiledEmbedder)
+    return embedder
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +158,7 @@ def test_it_says_what_it_is(compiled: CompiledEmbedder, section: EmbeddingSectio
 def test_questions_carry_the_instruction(
     compiled: CompiledEmbedder, section: EmbeddingSection
 ) -> None:
-    instructed = load_compiled(section.model_copy(update={"query_instruction": "Find: "}))
+    instructed = build_embedder(section.model_copy(update={"query_instruction": "Find: "}))
     asked = instructed.get_query_embedding("a bridge")
     assert cosines([asked], [compiled.get_text_embedding("Find: a bridge")]).min() > 0.9999
     assert instructed.embed_queries(["a bridge"]) == [asked]
@@ -185,7 +192,7 @@ def test_vectors_are_left_as_they_are_if_asked(
 ) -> None:
     model = save_model(tmp_path / "plain", "mean")
     update = {"model": str(model), "normalize": False}
-    ours = load_compiled(section.model_copy(update=update))
+    ours = build_embedder(section.model_copy(update=update))
     torchs = build_embedder(EmbeddingSection(model=str(model), normalize=False, dtype="float32"))
     expected = np.linalg.norm(torchs.get_text_embedding_batch(TEXTS), axis=1)
     assert expected.min() > 1.5
@@ -209,7 +216,7 @@ def test_it_is_compiled_once(
     compiled: CompiledEmbedder, section: EmbeddingSection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compilation, "compile_model", lambda *_: pytest.fail("compiled again"))
-    assert load_compiled(section).get_query_embedding("x")
+    assert build_embedder(section).get_query_embedding("x")
 
 
 def test_it_is_told_what_was_compiled_and_how_it_was_checked(
@@ -249,7 +256,7 @@ def test_other_vectors_than_the_originals_are_refused(
     monkeypatch.setattr(compilation, "_Pooled", Wrong)
     update = {"model": str(bge), "compiled_folder": str(tmp_path / "compiled")}
     with pytest.raises(ModelUnavailableError, match=r"cosine -?0\.\d+ for .* 0\.999 is asked"):
-        load_compiled(section.model_copy(update=update))
+        build_embedder(section.model_copy(update=update))
     assert list((tmp_path / "compiled").iterdir()) == []
 
 
@@ -261,7 +268,7 @@ def test_a_killed_compilation_leaves_nothing_half_made(
     asked = section.model_copy(update=update)
     code = (
         "import sys; from rag_app.config.sections import EmbeddingSection as S;"
-        "from rag_app.embedding.base import build_embedder;"
+        "from rag_app.embedding.factory import build_embedder;"
         "build_embedder(S.model_validate_json(sys.argv[1]))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, asked.model_dump_json()])
@@ -274,7 +281,7 @@ def test_a_killed_compilation_leaves_nothing_half_made(
     assert [path.name[:8] for path in folder.iterdir()] == [".making-"]
     (left,) = folder.iterdir()
     os.utime(left, (0, 0))  # abandoned for long
-    assert load_compiled(asked).dimension == 32
+    assert build_embedder(asked).dimension == 32
     assert [path.name[:4] for path in folder.iterdir()] == ["bge-"]
 
 
@@ -299,7 +306,7 @@ def test_damaged_copy_is_an_error_with_its_folder(
     for file in folder.glob("model.*"):
         file.write_bytes(b"")
     with pytest.raises(ModelUnavailableError, match="cannot be used") as caught:
-        load_compiled(asked)
+        build_embedder(asked)
     assert f"rm -r '{folder}'" in caught.value.remedy
 
 
@@ -315,7 +322,7 @@ def test_model_of_other_modules_is_refused_by_name(
 ) -> None:
     model = save_model(tmp_path / "other", pooling, dense=dense)
     with pytest.raises(ModelUnavailableError, match=said) as caught:
-        load_compiled(section.model_copy(update={"model": str(model)}))
+        build_embedder(section.model_copy(update={"model": str(model)}))
     assert 'embedding.runtime = "torch"' in caught.value.remedy
 
 

@@ -402,7 +402,7 @@ def test_bench_reads_the_collection_and_leaves_it_alone(
     assert {path: path.stat().st_mtime_ns for path in files} == files
 
     monkeypatch.setattr(
-        "rag_app.embedding.base.build_embedder",
+        "rag_app.embedding.factory.build_embedder",
         lambda _section: SimpleNamespace(
             embed_queries=lambda texts: [fake_embedder.get_query_embedding(text) for text in texts]
         ),

@@ -66,7 +66,7 @@ def embed_questions(config: Config, file: Path) -> Vectors:
     InputError
         If the file cannot be read, or has a line that is no question.
     """
-    from rag_app.embedding.base import build_embedder  # torch: 6 s
+    from rag_app.embedding.factory import build_embedder  # torch: 6 s
 
     try:
         with file.open(encoding="utf-8") as lines:
