@@ -73,3 +73,8 @@ class LLMError(ServiceError):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def shortened(shown: str, most: int = 200) -> str:
+    """Return the beginning of a value that is too long for a message."""
+    return shown if len(shown) <= most else f"{shown[:most]}…"

@@ -19,14 +19,18 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from rag_app.config.checks import check_combinations
 from rag_app.config.sections import Config
-from rag_app.errors import ConfigError
+from rag_app.config_paths import (
+    ENV_PREFIX,
+    ConfigFile,
+    find_config,
+    put_default_paths,
+    resolve,
+    shipped_config,
+)
+from rag_app.errors import ConfigError, shortened
+from rag_app.index.types import INDEX_TYPES
 
-ENV_PREFIX = "RAG_APP_"
-CONFIG_NAME = "config.toml"
 MASK = "********"
-
-_PACKAGE = Path(__file__).parents[1]
-_MODEL_KEYS = {"embedding.model", "llm.model", "retrieval.reranker.model"}
 
 
 @dataclass(frozen=True)
@@ -37,15 +41,6 @@ class _Layer:
     values: Mapping[str, Any]
     base: Path
     are_text: bool = False
-
-
-def shipped_config() -> Path:
-    """Return the ``config.toml`` that comes with the package.
-
-    In the wheel it lies beside this module, in a checkout one folder up.
-    """
-    inside = _PACKAGE / CONFIG_NAME
-    return inside if inside.is_file() else _PACKAGE.parent / CONFIG_NAME
 
 
 def load_config(
@@ -71,41 +66,30 @@ def load_config(
     ConfigError
         Naming file, key, value and remedy.
     """
-    file, base = _find_config(path)
-    table = _read_toml(file)
-    name, chosen_by = _choose_profile(profile, table, file)
-    layers = [_Layer(file.name, dict(_flatten(table)), base)]
+    file = find_config(path)
+    return _load(_read_toml(file.path), file, profile, overrides)
+
+
+def check_file_text(text: str, file: Path, profile: str | None) -> None:
+    """Check that a configuration file could be loaded if it held this text. Raises as that."""
+    _load(_parse_toml(text, file), ConfigFile(file, file.parent), profile, None)
+
+
+def _load(
+    table: dict[str, Any],
+    file: ConfigFile,
+    profile: str | None,
+    overrides: Mapping[str, Any] | None,
+) -> Config:
+    name, chosen_by = _choose_profile(profile, table, file.path)
+    layers = [_Layer(file.path.name, dict(_flatten(table)), file.base)]
     if name:
-        layers.append(_profile_layer(name, table, file, base))
+        layers.append(_profile_layer(name, table, file.path, file.base))
     layers.append(_Layer("environment", dict(_environment()), Path.cwd(), are_text=True))
     layers.append(_Layer("command line", dict(overrides or {}), Path.cwd(), are_text=True))
-    config = _merge(layers, name, file)
+    config = _merge(layers, name, file.path)
     config._origins["profile"] = chosen_by
     return config
-
-
-def _find_config(path: str | Path | None) -> tuple[Path, Path]:
-    """Return the file to load and the folder that its relative paths are seen from."""
-    asked, by = path, "--config"
-    if asked is None and (asked := os.environ.get(f"{ENV_PREFIX}CONFIG")):
-        by = f"{ENV_PREFIX}CONFIG"
-    if asked is None:
-        here = Path(CONFIG_NAME).resolve()
-        return (here if here.is_file() else shipped_config()), Path.cwd()
-    found = Path(asked).expanduser().resolve()
-    if not found.is_file():
-        raise ConfigError(
-            f"there is no configuration file {str(asked)!r} (asked for by {by})",
-            f"name one that exists, or copy the shipped one: cp {shipped_config()} {asked}",
-        )
-    return found, found.parent
-
-
-def config_file(path: str | Path | None = None) -> Path | None:
-    """Return the user's own file that `load_config` would read; None: the package's is read."""
-    file, _ = _find_config(path)
-    is_packaged = file == shipped_config() and file != Path(CONFIG_NAME).resolve()
-    return None if is_packaged and path is None else file
 
 
 def parse_assignment(text: str) -> tuple[str, str]:
@@ -145,15 +129,23 @@ def _rows(config: Config, section: BaseModel, prefix: str) -> Iterator[dict[str,
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(
-            f"{file} is not valid TOML: {error}", "mend that line; text values need quotes"
-        ) from None
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{file} cannot be read: {error}", "make it a readable UTF-8 file"
         ) from None
+    return _parse_toml(text, file)
+
+
+def _parse_toml(text: str, file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{file} is not valid TOML: {error}", "mend that line; text values need quotes"
+        ) from None
+    except ValueError as error:  # Python reads no whole number of more than 4,300 digits
+        raise ConfigError(f"{file} cannot be read: {error}", "write a shorter number") from None
 
 
 def _choose_profile(asked: str | None, table: dict[str, Any], file: Path) -> tuple[str, str]:
@@ -225,13 +217,26 @@ def _environment() -> Iterator[tuple[str, str]]:
             continue
         key = variable.removeprefix(ENV_PREFIX).lower()
         if "__" in key:
-            yield key.replace("__", "."), value
+            yield _spelled(key.replace("__", ".")), value
         elif section := next((name for name in sections if key.startswith(f"{name}_")), None):
             fixed = f"{ENV_PREFIX}{section.upper()}__{key.removeprefix(f'{section}_').upper()}"
             raise ConfigError(
                 f"environment variable {variable} sets nothing",
                 f"write two underscores between section and key: {fixed}",
             )
+
+
+def _spelled(key: str) -> str:
+    """Give an index parameter its capitals back: index.params.m is M."""
+    table, _, name = key.rpartition(".")
+    known = {
+        "index.params": {param.name for kind in INDEX_TYPES.values() for param in kind.params},
+        "index.search_params": {
+            param.name for kind in INDEX_TYPES.values() for param in kind.search_params
+        },
+    }
+    spellings = {each.lower(): each for each in known.get(table, ())}
+    return f"{table}.{spellings[name]}" if name in spellings else key
 
 
 def _is_section(annotation: Any) -> bool:
@@ -280,7 +285,7 @@ def _from_text(value: str, annotation: Any) -> Any:
         return value
     try:
         return tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or a number of thousands of digits
         return value
 
 
@@ -292,12 +297,12 @@ def _merge(layers: list[_Layer], profile: str, file: Path) -> Config:
             origin = f"{layer.name} {_variable(key)}" if layer.name == "environment" else layer.name
             annotation = _field_annotation(key, origin)
             value = _from_text(raw, annotation) if layer.are_text and isinstance(raw, str) else raw
-            value = _resolve(key, value, layer.base)
+            value = resolve(key, value, layer.base, origin)
             if annotation is SecretStr and isinstance(value, str):
                 value = SecretStr(value)
             field = _put(merged, key, value)
             origins[field] = origins[key] = origin
-    _put_default_paths(merged, layers[0].base)
+    put_default_paths(merged, layers[0].base)
     try:
         config = Config.model_validate({**merged, "profile": profile})
     except ValidationError as error:
@@ -327,29 +332,9 @@ def _put(merged: dict[str, Any], key: str, value: Any) -> str:
     return ".".join([*field, last] if model is not None else field)
 
 
-def _resolve(key: str, value: Any, base: Path) -> Any:
-    """Make a relative path absolute: seen from the file's folder, or from here if typed here."""
-    if not isinstance(value, str) or not value:
-        return value
-    is_path = (
-        (key == "vector_store.uri" and "://" not in value)
-        or key in {"prompt.template", "embedding.compiled_folder"}
-        or (key in _MODEL_KEYS and value.startswith((".", "~", "/")))
-    )
-    return str(base / Path(value).expanduser()) if is_path else value
-
-
-def _put_default_paths(merged: dict[str, Any], base: Path) -> None:
-    """Let what is stored by default lie beside the configuration file, as a written path would."""
-    for section, name in (("vector_store", "uri"), ("embedding", "compiled_folder")):
-        if name not in merged.setdefault(section, {}):
-            default = getattr(Config.model_fields[section].default, name)
-            merged[section][name] = _resolve(f"{section}.{name}", default, base)
-
-
 def _mask(value: Any) -> str:
-    """Show a value without the password that a URL in it may hold."""
-    return re.sub(r"//[^/@\s]*@", f"//{MASK}@", repr(value))
+    """Show a value without the password that a URL in it may hold, and not all of a long one."""
+    return shortened(re.sub(r"//[^/@\s]*@", f"//{MASK}@", repr(value)))
 
 
 def _as_config_error(error: ValidationError, origins: Mapping[str, str], file: Path) -> ConfigError:

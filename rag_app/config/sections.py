@@ -4,21 +4,18 @@ Where the values come from (file, profile, environment, command line) is ``confi
 business. Importing this module loads no model and connects to nothing.
 """
 
-import hashlib
-import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
 from rag_app.index.types import INDEX_TYPES, METRICS
 from rag_app.milvus.terms import LANGUAGES
+from rag_app.model_files import PACKAGE_PREFIX, max_length_in, model_folder, model_identity
 
 SPECIAL_TOKENS = 2
 """``[CLS]`` and ``[SEP]``, which BERT-like embedders add to each text."""
-
-PACKAGE_PREFIX = "package:"
 
 SAMPLING = (
     *("bad_words", "frequency_penalty", "ignore_eos", "logit_bias", "min_p", "min_tokens"),
@@ -33,6 +30,32 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
+
+
+def check_url(url: str, schemes: tuple[str, ...], secret: str) -> None:
+    """Refuse what is no URL of a service.
+
+    Parameters
+    ----------
+    secret
+        The environment variable that a password belongs in.
+
+    Raises
+    ------
+    ValueError
+        Saying what is wrong.
+    """
+    if not url.lower().startswith(tuple(f"{scheme}://" for scheme in schemes)):
+        raise ValueError('must start with "http://" or "https://"')
+    if "@" in url:
+        raise ValueError(f"a password does not belong here; set {secret}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"not a URL: {error}; ports are from 1 to 65535") from None
+    if port == 0 or (parts.scheme != "unix" and not parts.hostname):
+        raise ValueError("not a URL of a service: http://HOST:PORT, ports are from 1 to 65535")
 
 
 class DocumentsSection(Section):
@@ -102,19 +125,11 @@ class EmbeddingSection(Section):
     @property
     def identity(self) -> str:
         """What tells this model from others in a collection: a name, and a digest for a folder."""
-        if self.folder is None or self.model.startswith(PACKAGE_PREFIX):
-            return self.model
-        digest = hashlib.sha256()
-        for file in sorted(self.folder.rglob("*")):
-            if file.suffix in {".json", ".safetensors", ".bin"}:
-                digest.update(f"{file.relative_to(self.folder)} {file.stat().st_size}".encode())
-                with file.open("rb") as start:
-                    digest.update(start.read(1_000_000))
-        return f"{self.folder.name}@{digest.hexdigest()[:12]}"
+        return model_identity(self.model)
 
     def known_max_length(self) -> int | None:
         """Tokens the model reads, special ones included, as far as known before loading it."""
-        return self.max_length or _max_length_in(self.folder)
+        return self.max_length or max_length_in(self.folder)
 
 
 COLLECTION_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
@@ -142,10 +157,8 @@ class VectorStoreSection(Section):
     def _uri_is_lite_or_server(cls, uri: str) -> str:
         if "://" not in uri and not uri.endswith(".db"):
             raise ValueError('a Milvus Lite path must end in ".db", a server starts with "http://"')
-        if "://" in uri and uri.split("://")[0] not in {"http", "https", "tcp", "unix"}:
-            raise ValueError('a Milvus server\'s URI starts with "http://" or "https://"')
-        if "://" in uri and "@" in uri:
-            raise ValueError("a password does not belong here; set RAG_APP_VECTOR_STORE__TOKEN")
+        if "://" in uri:
+            check_url(uri, ("http", "https", "tcp", "unix"), "RAG_APP_VECTOR_STORE__TOKEN")
         return uri
 
     @property
@@ -197,12 +210,8 @@ class RerankerSection(Section):
     @field_validator("base_url")
     @classmethod
     def _url_is_http(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError('must start with "http://" or "https://"')
-        if "@" in value:
-            raise ValueError(
-                "a password does not belong here; set RAG_APP_RETRIEVAL__RERANKER__API_KEY"
-            )
+        if value:
+            check_url(value, ("http", "https"), "RAG_APP_RETRIEVAL__RERANKER__API_KEY")
         return value
 
     @property
@@ -315,10 +324,7 @@ class LLMSection(Section):
     @classmethod
     def _urls_are_http(cls, value: str | list[str]) -> str | list[str]:
         for url in [value] if isinstance(value, str) else value:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError('must start with "http://" or "https://"')
-            if "@" in url:
-                raise ValueError("a password does not belong here; set RAG_APP_LLM__API_KEY")
+            check_url(url, ("http", "https"), "RAG_APP_LLM__API_KEY")
         return value
 
     @field_validator("sampling")
@@ -365,29 +371,3 @@ class Config(Section):
     def origin(self, key: str) -> str:
         """Say where the value of a dotted key came from, e.g. "config.toml" or "default"."""
         return self._origins.get(key, "default")
-
-
-def model_folder(model: str) -> Path | None:
-    """Return where a model lies on this machine; None for a hub name, or a package not here."""
-    if model.startswith(PACKAGE_PREFIX):
-        spec = find_spec(model.removeprefix(PACKAGE_PREFIX))
-        return Path(spec.origin).with_name("model") if spec and spec.origin else None
-    path = Path(model).expanduser()
-    return path if path.is_dir() else None
-
-
-def _max_length_in(folder: Path | None) -> int | None:
-    """Read how many tokens a sentence-transformers or BERT-like model in a folder takes."""
-    if folder is None:
-        return None
-    for file, key in (
-        ("sentence_bert_config.json", "max_seq_length"),
-        ("config.json", "max_position_embeddings"),
-    ):
-        try:
-            length = json.loads((folder / file).read_text(encoding="utf-8")).get(key)
-        except (OSError, ValueError, AttributeError):
-            continue
-        if isinstance(length, int):
-            return length
-    return None

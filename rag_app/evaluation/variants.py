@@ -20,8 +20,9 @@ from rag_app.errors import ConfigError, InputError
 from rag_app.index.build import configured_index
 from rag_app.ingestion.run import ingest
 from rag_app.llms import PackableLLM, build_llm
+from rag_app.made_by import MadeBy
 from rag_app.milvus.collection import CollectionStore
-from rag_app.milvus.store import MadeBy, open_store
+from rag_app.milvus.store import open_store
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*\Z")
 _NEXT_KEY = re.compile(r",(?=\s*[a-z_]+(?:\.[A-Za-z_]+)+\s*=)")

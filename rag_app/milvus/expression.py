@@ -150,6 +150,9 @@ class _Translator:
         if field.kind is None:
             self._unknown.add(field.key)
         operator, value = one.operator, one.value
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(each, int) and abs(each) > _LARGEST for each in numbers):
+            raise InputError(f"{one.key}: a number beyond 64 bits", "compare with a smaller one")
         if operator in _NEGATED:
             operator, negated = _NEGATED[operator], not negated
         if operator == FilterOperator.IS_EMPTY:
@@ -358,11 +361,10 @@ def _span(value: str) -> tuple[str, str | None]:
 
 def _number(value: float) -> str:
     if isinstance(value, int):
-        if abs(value) > _LARGEST:
-            raise InputError(f"the number {value} is beyond 64 bits", "compare with a smaller one")
-    elif not math.isfinite(value):
+        return repr(value)
+    if not math.isfinite(value):
         raise InputError(f"{value!r} is no number that can be compared", "name a finite one")
-    elif value.is_integer() and abs(value) <= _LARGEST:
+    if value.is_integer() and abs(value) <= _LARGEST:
         value = int(value)  # as a fraction, a server rounds what it is compared with
     return repr(value)
 

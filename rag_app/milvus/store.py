@@ -7,29 +7,22 @@ is written in its properties.
 
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from rag_app.config.checks import index_error
 from rag_app.config.sections import Config, VectorStoreSection
-from rag_app.errors import CollectionMismatchError, InputError, VectorStoreError
+from rag_app.errors import InputError, VectorStoreError
 from rag_app.index.build import DenseIndex, configured_index
 from rag_app.index.checks import dimension_fault, faults, server_fault
+from rag_app.made_by import MADE_BY, MadeBy, brought_up_to_date, check_made_by
 from rag_app.milvus import words as word_index
 from rag_app.milvus.collection import CollectionStore, as_store_error
 from rag_app.milvus.lite_files import compact_eagerly, prepare, wait_for_lock
 from rag_app.milvus.search import VECTOR_FIELD
-
-SCHEMA_VERSION = 2
-"""Raise it when rows change so that collections made before cannot be used any more."""
-
-MADE_BY = "rag_app.made_by"
-"""The collection property that says what made it, as JSON. Milvus Lite forgets descriptions."""
 
 LITE_VERSION = "milvus_lite"
 """What the version of Milvus Lite starts with; a Milvus server's is like "v2.3.5"."""
@@ -39,41 +32,6 @@ _NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1}
 index over 100,000 rows; pymilvus would ping, and then send the call a second time."""
 
 _LOG = logging.getLogger("rag_app")
-
-
-@dataclass(frozen=True)
-class MadeBy:
-    """What decides a collection's rows. Two configurations that differ here cannot share one."""
-
-    model: str
-    normalize: bool
-    unit: str
-    size: int
-    overlap: int
-    language: str
-    schema_version: int = SCHEMA_VERSION
-
-    @classmethod
-    def of(cls, config: Config) -> "MadeBy":
-        """Tell what a configuration would make."""
-        return cls(
-            model=config.embedding.identity,
-            normalize=config.embedding.normalize,
-            unit=config.chunking.unit,
-            size=config.chunking.size,
-            overlap=config.chunking.overlap,
-            language=config.retrieval.language,
-        )
-
-
-_CONFIG_KEYS = {
-    "model": "embedding.model",
-    "normalize": "embedding.normalize",
-    "unit": "chunking.unit",
-    "size": "chunking.size",
-    "overlap": "chunking.overlap",
-    "language": "retrieval.language",
-}
 
 
 def find_store(config: Config) -> CollectionStore | None:
@@ -118,10 +76,26 @@ def find_index(config: Config) -> DenseIndex | None:
     try:
         if not client.has_collection(section.collection, timeout=section.timeout):
             return None
-        check_made_by(config, _properties(client, section))
+        properties = _properties(client, section)
+        check_made_by(config, properties)
+        _bring_up_to_date(client, config, properties)
         return _index(client, config)
     except MilvusException as error:
         raise as_store_error(error, section.uri) from error
+
+
+def _bring_up_to_date(client: MilvusClient, config: Config, properties: dict[str, str]) -> None:
+    """Write what made a collection as it is written now, if we may."""
+    written = brought_up_to_date(config, properties)
+    if written == properties[MADE_BY]:
+        return
+    section = config.vector_store
+    try:
+        client.alter_collection_properties(
+            section.collection, {MADE_BY: written}, timeout=section.timeout
+        )
+    except MilvusException as error:  # a user who may only read
+        _LOG.info("%s keeps its earlier properties: %s", section.collection, error.message)
 
 
 def _index(client: MilvusClient, config: Config) -> DenseIndex:
@@ -290,37 +264,3 @@ def _properties(client: MilvusClient, section: VectorStoreSection) -> dict[str, 
             f"use that name: --collection {described['collection_name']}",
         )
     return dict(described.get("properties", {}))
-
-
-def check_made_by(config: Config, properties: Mapping[str, str]) -> None:
-    """Refuse a collection that the configuration would not have made.
-
-    Raises
-    ------
-    CollectionMismatchError
-        Naming both sides; the remedy names another collection.
-    """
-    section = config.vector_store
-    other = f"use another collection: --collection {section.collection}_2"
-    if MADE_BY not in properties:
-        raise CollectionMismatchError(
-            f"the collection {section.collection!r} in {section.uri} was not made by rag_app",
-            f"{other} (vector_store.collection); which there are: rag-app collections list",
-        )
-    made: dict[str, Any] = json.loads(properties[MADE_BY])
-    if made.get("schema_version") != SCHEMA_VERSION:
-        raise CollectionMismatchError(
-            f"the collection {section.collection!r} in {section.uri} was made by another version "
-            f"of rag_app: it has rows of version {made.get('schema_version')}, this one writes "
-            f"{SCHEMA_VERSION}",
-            f"ingest the documents again: rag-app collections drop {section.collection}, then "
-            f"rag-app ingest; or {other}",
-        )
-    for name, value in asdict(MadeBy.of(config)).items():
-        if made.get(name) != value:
-            key = _CONFIG_KEYS[name]
-            raise CollectionMismatchError(
-                f"the collection {section.collection!r} in {section.uri} was made with {key} = "
-                f"{made.get(name)!r}, and the configuration ({config.origin(key)}) says {value!r}",
-                f"set {key} back, or {other} (vector_store.collection) and ingest into that",
-            )

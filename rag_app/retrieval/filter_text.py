@@ -26,7 +26,7 @@ from llama_index.core.vector_stores.types import (
     MetadataFilters,
 )
 
-from rag_app.errors import InputError
+from rag_app.errors import InputError, shortened
 from rag_app.milvus.expression import FIELDS, MOST_NESTED, Scalar, check_filter, to_expression
 
 _TOKEN = re.compile(
@@ -52,6 +52,8 @@ _SIGNS = {
     ">=": FilterOperator.GTE,
 }
 _WORDS = {"and", "or", "not", "in", "contains", "is", "empty"}
+_LONGEST_NUMBER = 100
+"""Digits; numbers of more than 19 are beyond 64 bits, and Python reads none of more than 4,300."""
 _EXAMPLE = 'write for example: type = "html" and modified >= "2026-01-01"'
 
 
@@ -196,6 +198,8 @@ class _Parser:
         if token.kind == "number":
             self._next += 1
             digits = token.raw.lstrip("+-").isdigit()
+            if digits and len(token.raw) > _LONGEST_NUMBER:
+                self._fail(f"a number of more than {_LONGEST_NUMBER} digits", token)
             return int(token.raw) if digits else float(token.raw)
         if token.kind != "text":
             quote = f': "{token.raw}"' if token.kind == "word" else ""
@@ -241,11 +245,11 @@ class _Parser:
         return one
 
     def _where(self, token: _Token) -> str:
-        return f"the filter {self._text!r} is wrong at character {token.at + 1}"
+        return f"the filter {shortened(repr(self._text))} is wrong at character {token.at + 1}"
 
     def _fail(self, why: str, token: _Token | None = None) -> NoReturn:
         token = token or self._peek
-        what = f" ({token.raw!r})" if token.raw else " (its end)"
+        what = f" ({shortened(repr(token.raw))})" if token.raw else " (its end)"
         raise InputError(f"{self._where(token)}{what}: {why}", _EXAMPLE)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from rag_app.config.loader import load_config, parse_assignment, shipped_config
+from rag_app.config.loader import load_config, parse_assignment
 from rag_app.config.sections import Config, EmbeddingSection
+from rag_app.config_paths import shipped_config
 from rag_app.errors import ConfigError
 from tests.conftest import json_of
 
@@ -243,6 +244,18 @@ def test_text_is_read_by_the_keys_type(
     monkeypatch.setenv(variable, text)
     by_environment = load_config(overrides=extra)
     assert (of(by_environment), by_environment.origin(key)) == (value, f"environment {variable}")
+
+
+def test_parameters_of_an_index_in_the_environment_have_their_capitals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAG_APP_INDEX__PARAMS__M", "8")
+    monkeypatch.setenv("RAG_APP_INDEX__PARAMS__EFCONSTRUCTION", "40")
+    monkeypatch.setenv("RAG_APP_INDEX__SEARCH_PARAMS__EF", "32")
+    config = load_config(overrides={"index.type": "HNSW"})
+    assert config.index.params == {"M": 8, "efConstruction": 40}
+    assert config.index.search_params == {"ef": 32}
+    assert config.origin("index.params.M") == "environment RAG_APP_INDEX__PARAMS__M"
 
 
 def test_an_assignments_value_may_hold_equals_signs() -> None:
@@ -607,6 +620,72 @@ ERRORS: list[tuple[str, str, list[str], list[str]]] = [
         '[llm]\nbase_url = "localhost:8000"',
         [],
         ["config.toml", "llm.base_url", "'localhost:8000'", "http://"],
+    ),
+    (
+        "port that no URL can have",
+        '[llm]\nbase_url = "http://127.0.0.1:99999/v1"',
+        [],
+        ["config.toml", "llm.base_url", "99999", "ports are from 1 to 65535"],
+    ),
+    (
+        "port that no URL can have, of a replica",
+        "",
+        ["--set", 'llm.replicas=["http://a:8000/v1", "http://b:0/v1"]'],
+        ["command line", "llm.replicas", "ports are from 1 to 65535"],
+    ),
+    (
+        "port that no URL can have, of Milvus",
+        '[vector_store]\nuri = "http://127.0.0.1:99999"',
+        [],
+        ["config.toml", "vector_store.uri", "99999", "ports are from 1 to 65535"],
+    ),
+    (
+        "port that no URL can have, of the reranker",
+        '[retrieval.reranker]\nbase_url = "http://127.0.0.1:port/v1"',
+        [],
+        ["config.toml", "retrieval.reranker.base_url", "port", "ports are from 1 to 65535"],
+    ),
+    (
+        "URL without a host",
+        '[llm]\nbase_url = "http:///v1"',
+        [],
+        ["config.toml", "llm.base_url", "'http:///v1'", "http://HOST:PORT"],
+    ),
+    (
+        "home folder of nobody, for the database",
+        '[vector_store]\nuri = "~nosuchuser/x.db"',
+        [],
+        ["config.toml", "vector_store.uri", "'~nosuchuser/x.db'", "~/ for your own"],
+    ),
+    (
+        "home folder of nobody, for a model",
+        "",
+        ["--set", "embedding.model=~nosuchuser/x"],
+        ["command line", "embedding.model", "'~nosuchuser/x'", "~/ for your own"],
+    ),
+    (
+        "home folder of nobody, for the file",
+        "",
+        ["--config", "~nosuchuser/x.toml"],
+        ["'~nosuchuser/x.toml'", "--config"],
+    ),
+    (
+        "number of more digits than Python reads",
+        "[retrieval]\nsimilarity_top_k = " + 5000 * "9",
+        [],
+        ["config.toml", "4300", "write a shorter number"],
+    ),
+    (
+        "number of more digits than Python reads, on the command line",
+        "",
+        ["--set", "retrieval.similarity_top_k=" + 5000 * "9"],
+        ["command line", "retrieval.similarity_top_k = '999", "…"],
+    ),
+    (
+        "number of more digits than Python reads, in a filter",
+        "",
+        ["--set", f"retrieval.filter=page = {5000 * '9'}"],
+        ["retrieval.filter (command line)", "at character 8", "more than 100 digits", "…"],
     ),
     (
         "--set without an equals sign",

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -554,6 +555,15 @@ def test_tune_writes_where_the_index_is_set_and_keeps_comments(
     other = {"small": 'type = "IVF_FLAT" # why', "other": 'type = "FLAT"  # exact'}[profile]
     assert other in after
     assert file.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in here.iterdir()] == ["config.toml"]
+
+
+def test_tune_leaves_a_file_alone_that_would_not_load_any_more(here: Path) -> None:
+    file = make_files(here, {"config.toml": OWN.format(profile="small")}) / "config.toml"
+    impossible = replace(measured("HNSW", 0.99, 1.0, 1), params={"M": 10**6})
+    with pytest.raises(ConfigError, match=r"index\.params \(config\.toml\)"):
+        write_choice(load_config(), impossible)
+    assert file.read_text() == OWN.format(profile="small")
     assert [path.name for path in here.iterdir()] == ["config.toml"]
 
 

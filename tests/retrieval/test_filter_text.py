@@ -97,6 +97,7 @@ def test_a_text_is_read(text: str, expected: Any) -> None:
         ('modified > "yesterday"', 10, "a day or a time"),
         ('modified > "2026-02-30"', 10, "a day or a time"),
         (f"page = {2**63}", 6, "beyond 64 bits"),
+        (f"page = {5000 * '9'}", 8, "more than 100 digits"),
         ("page = 1e999", 6, "finite"),
         ("not " * (MOST_NESTED + 1) + "page = 1", 4 * MOST_NESTED + 1, "nested deeper"),
         ("(" * 5000 + "page = 1", MOST_NESTED + 1, "nested deeper"),

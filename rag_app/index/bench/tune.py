@@ -9,8 +9,9 @@ from typing import Any
 import tomlkit
 from tomlkit.items import Table
 
-from rag_app.config.loader import config_file, load_config, shipped_config
+from rag_app.config.loader import check_file_text
 from rag_app.config.sections import Config
+from rag_app.config_paths import find_config, shipped_config
 from rag_app.errors import ConfigError, InputError
 from rag_app.schema import IndexBenchmark, IndexMeasurement
 
@@ -76,8 +77,9 @@ def write_choice(config: Config, chosen: IndexMeasurement, path: str | Path | No
     section = _table(document, where)
     for name, value in values.items():
         section[name] = _inline(value) if isinstance(value, Mapping) else value
-    _replace(file, tomlkit.dumps(document))
-    load_config(file, config.profile or None)  # what was written must be readable
+    text = tomlkit.dumps(document)
+    check_file_text(text, file, config.profile or None)  # what is written must be readable
+    _replace(file, text)
     said = ", ".join(f"{name} = {section[name].as_string()}" for name in _WRITTEN)
     return f"wrote to [{'.'.join(where)}] of {file}: {said}"
 
@@ -90,8 +92,9 @@ def check_can_write(config: Config, path: str | Path | None = None) -> Path:
     ConfigError
         If there is none, or something overrides what would be written in it.
     """
-    file = config_file(path)
-    if file is None:
+    found = find_config(path)
+    file = found.path
+    if found.is_packaged:
         raise ConfigError(
             "there is no configuration file of yours to write into",
             f"copy the one that comes with rag_app: cp {shipped_config()} config.toml",

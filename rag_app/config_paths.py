@@ -1,0 +1,100 @@
+"""Which configuration file is read, and what the relative paths in it mean."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rag_app.config.sections import Config
+from rag_app.errors import ConfigError
+
+ENV_PREFIX = "RAG_APP_"
+CONFIG_NAME = "config.toml"
+
+_PACKAGE = Path(__file__).parent
+_MODEL_KEYS = {"embedding.model", "llm.model", "retrieval.reranker.model"}
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A configuration file.
+
+    Attributes
+    ----------
+    base
+        The folder that its relative paths are seen from.
+    is_packaged
+        Whether it is the one that comes with rag_app, for want of one of the user's.
+    """
+
+    path: Path
+    base: Path
+    is_packaged: bool = False
+
+
+def shipped_config() -> Path:
+    """Return the ``config.toml`` that comes with the package.
+
+    In the wheel it lies beside this module, in a checkout one folder up.
+    """
+    inside = _PACKAGE / CONFIG_NAME
+    return inside if inside.is_file() else _PACKAGE.parent / CONFIG_NAME
+
+
+def find_config(path: str | Path | None = None) -> ConfigFile:
+    """Return the file that `load_config` reads.
+
+    Raises
+    ------
+    ConfigError
+        If a file was asked for and is not there.
+    """
+    asked, by = path, "--config"
+    if asked is None and (asked := os.environ.get(f"{ENV_PREFIX}CONFIG")):
+        by = f"{ENV_PREFIX}CONFIG"
+    if asked is None:
+        here = Path(CONFIG_NAME).resolve()
+        if here.is_file():
+            return ConfigFile(here, here.parent)
+        return ConfigFile(shipped_config(), Path.cwd(), is_packaged=True)
+    found = Path(os.path.expanduser(asked)).resolve()  # noqa: PTH111 - leaves an unknown "~name"
+    if not found.is_file():
+        raise ConfigError(
+            f"there is no configuration file {str(asked)!r} (asked for by {by})",
+            f"name one that exists, or copy the shipped one: cp {shipped_config()} {asked}",
+        )
+    return ConfigFile(found, found.parent)
+
+
+def resolve(key: str, value: Any, base: Path, origin: str) -> Any:
+    """Make a relative path absolute: seen from the file's folder, or from here if typed here.
+
+    Raises
+    ------
+    ConfigError
+        If it begins with the home folder of a user who does not exist.
+    """
+    if not isinstance(value, str) or not value:
+        return value
+    is_path = (
+        (key == "vector_store.uri" and "://" not in value)
+        or key in {"prompt.template", "embedding.compiled_folder"}
+        or (key in _MODEL_KEYS and value.startswith((".", "~", "/")))
+    )
+    if not is_path:
+        return value
+    try:
+        return str(base / Path(value).expanduser())
+    except RuntimeError:
+        raise ConfigError(
+            f"{origin}: {key} = {value!r} begins with the home folder of a user who is not here",
+            "write the path in full, or ~/ for your own",
+        ) from None
+
+
+def put_default_paths(merged: dict[str, Any], base: Path) -> None:
+    """Let what is stored by default lie beside the configuration file, as a written path would."""
+    for section, name in (("vector_store", "uri"), ("embedding", "compiled_folder")):
+        if name not in merged.setdefault(section, {}):
+            default = getattr(Config.model_fields[section].default, name)
+            merged[section][name] = str(base / default)
