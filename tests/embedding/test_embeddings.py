@@ -334,17 +334,5 @@ def test_model_is_located_without_loading_it(here: Path) -> None:
         locate_model("package:no_such_package")
 
 
-def test_a_folders_identity_is_its_contents(here: Path) -> None:
-    for name, content in (("one", "{}"), ("two", "{}"), ("three", '{"x": 1}')):
-        (here / name / "bge").mkdir(parents=True)
-        (here / name / "bge/config.json").write_text(content)
-    one, two, three = (
-        EmbeddingSection(model=str(here / name / "bge")).identity
-        for name in ("one", "two", "three")
-    )
-    assert one == two != three
-    assert one.startswith("bge@")
-
-
 def test_global_settings_are_not_touched(embedder: Embedder) -> None:
     assert Settings._embed_model is None

@@ -1,0 +1,104 @@
+"""What made a collection: written into its properties, and compared with the configuration."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rag_app.config.sections import Config
+from rag_app.errors import CollectionMismatchError
+from rag_app.model_files import earlier_identity
+
+SCHEMA_VERSION = 2
+"""Raise it when rows change so that collections made before cannot be used any more."""
+
+MADE_BY = "rag_app.made_by"
+"""The collection property that says what made it, as JSON. Milvus Lite forgets descriptions."""
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """What decides a collection's rows. Two configurations that differ here cannot share one."""
+
+    model: str
+    normalize: bool
+    unit: str
+    size: int
+    overlap: int
+    language: str
+    schema_version: int = SCHEMA_VERSION
+
+    @classmethod
+    def of(cls, config: Config) -> "MadeBy":
+        """Tell what a configuration would make."""
+        return cls(
+            model=config.embedding.identity,
+            normalize=config.embedding.normalize,
+            unit=config.chunking.unit,
+            size=config.chunking.size,
+            overlap=config.chunking.overlap,
+            language=config.retrieval.language,
+        )
+
+
+_CONFIG_KEYS = {
+    "model": "embedding.model",
+    "normalize": "embedding.normalize",
+    "unit": "chunking.unit",
+    "size": "chunking.size",
+    "overlap": "chunking.overlap",
+    "language": "retrieval.language",
+}
+
+
+def check_made_by(config: Config, properties: Mapping[str, str]) -> None:
+    """Refuse a collection that the configuration would not have made.
+
+    Raises
+    ------
+    CollectionMismatchError
+        Naming both sides; the remedy names another collection.
+    """
+    section = config.vector_store
+    other = f"use another collection: --collection {section.collection}_2"
+    if MADE_BY not in properties:
+        raise CollectionMismatchError(
+            f"the collection {section.collection!r} in {section.uri} was not made by rag_app",
+            f"{other} (vector_store.collection); which there are: rag-app collections list",
+        )
+    made: dict[str, Any] = json.loads(properties[MADE_BY])
+    if made.get("schema_version") != SCHEMA_VERSION:
+        raise CollectionMismatchError(
+            f"the collection {section.collection!r} in {section.uri} was made by another version "
+            f"of rag_app: it has rows of version {made.get('schema_version')}, this one writes "
+            f"{SCHEMA_VERSION}",
+            f"ingest the documents again: rag-app collections drop {section.collection}, then "
+            f"rag-app ingest; or {other}",
+        )
+    for name, value in asdict(MadeBy.of(config)).items():
+        if made.get(name) == value or (name == "model" and _has_earlier_digest(made, config)):
+            continue
+        key = _CONFIG_KEYS[name]
+        raise CollectionMismatchError(
+            f"the collection {section.collection!r} in {section.uri} was made with {key} = "
+            f"{made.get(name)!r}, and the configuration ({config.origin(key)}) says {value!r}",
+            f"set {key} back, or {other} (vector_store.collection) and ingest into that",
+        )
+
+
+def brought_up_to_date(config: Config, properties: Mapping[str, str]) -> str:
+    """Return what made a collection that passed `check_made_by`, as it is written today."""
+    made: dict[str, Any] = json.loads(properties[MADE_BY])
+    if not _has_earlier_digest(made, config):
+        return properties[MADE_BY]
+    return json.dumps({**made, "model": config.embedding.identity})
+
+
+def _has_earlier_digest(made: Mapping[str, Any], config: Config) -> bool:
+    """Whether the model is named as it was when only the beginnings of its files were looked at."""
+    model = str(made.get("model"))
+    return (
+        "@" in model
+        and "@sha256:" not in model
+        and model == earlier_identity(config.embedding.model)
+    )
