@@ -18,8 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from rag_app.config.checks import check_combinations
-from rag_app.config.sections import Config
-from rag_app.config_paths import (
+from rag_app.config.paths import (
     ENV_PREFIX,
     ConfigFile,
     find_config,
@@ -27,6 +26,7 @@ from rag_app.config_paths import (
     resolve,
     shipped_config,
 )
+from rag_app.config.sections import Config
 from rag_app.errors import ConfigError, shortened
 from rag_app.index.types import INDEX_TYPES
 

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
+from rag_app.config.model_files import PACKAGE_PREFIX, max_length_in, model_folder, model_identity
 from rag_app.index.types import INDEX_TYPES, METRICS
 from rag_app.milvus.terms import LANGUAGES
-from rag_app.model_files import PACKAGE_PREFIX, max_length_in, model_folder, model_identity
 
 SPECIAL_TOKENS = 2
 """``[CLS]`` and ``[SEP]``, which BERT-like embedders add to each text."""

@@ -1,6 +1,6 @@
 """Where a model lies: a folder, a package, the hub's cache, or nowhere."""
 
-from rag_app.config.sections import PACKAGE_PREFIX, model_folder
+from rag_app.config.model_files import PACKAGE_PREFIX, model_folder
 from rag_app.errors import ModelUnavailableError
 
 

@@ -20,8 +20,8 @@ from rag_app.errors import ConfigError, InputError
 from rag_app.index.build import configured_index
 from rag_app.ingestion.run import ingest
 from rag_app.llms import PackableLLM, build_llm
-from rag_app.made_by import MadeBy
 from rag_app.milvus.collection import CollectionStore
+from rag_app.milvus.made_by import MadeBy
 from rag_app.milvus.store import open_store
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*\Z")

@@ -15,8 +15,8 @@ from pymilvus.exceptions import MilvusException
 from rag_app.config.sections import COLLECTION_NAME, Config
 from rag_app.errors import CollectionMismatchError, InputError
 from rag_app.index.build import DenseIndex
-from rag_app.made_by import MADE_BY, check_made_by
 from rag_app.milvus.collection import as_store_error
+from rag_app.milvus.made_by import MADE_BY, check_made_by
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import connect
 from rag_app.schema import Record

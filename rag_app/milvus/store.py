@@ -18,10 +18,10 @@ from rag_app.config.sections import Config, VectorStoreSection
 from rag_app.errors import InputError, VectorStoreError
 from rag_app.index.build import DenseIndex, configured_index
 from rag_app.index.checks import dimension_fault, faults, server_fault
-from rag_app.made_by import MADE_BY, MadeBy, brought_up_to_date, check_made_by
 from rag_app.milvus import words as word_index
 from rag_app.milvus.collection import CollectionStore, as_store_error
 from rag_app.milvus.lite_files import compact_eagerly, prepare, wait_for_lock
+from rag_app.milvus.made_by import MADE_BY, MadeBy, brought_up_to_date, check_made_by
 from rag_app.milvus.search import VECTOR_FIELD
 
 LITE_VERSION = "milvus_lite"

@@ -10,8 +10,8 @@ import pytest
 from click.testing import Result
 
 from rag_app.config.loader import load_config, parse_assignment
+from rag_app.config.paths import shipped_config
 from rag_app.config.sections import Config, EmbeddingSection
-from rag_app.config_paths import shipped_config
 from rag_app.errors import ConfigError
 from tests.conftest import json_of
 

@@ -10,8 +10,8 @@ import tomlkit
 from tomlkit.items import Table
 
 from rag_app.config.loader import check_file_text
+from rag_app.config.paths import find_config, shipped_config
 from rag_app.config.sections import Config
-from rag_app.config_paths import find_config, shipped_config
 from rag_app.errors import ConfigError, InputError
 from rag_app.schema import IndexBenchmark, IndexMeasurement
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from rag_app import model_files
+from rag_app.config import model_files
+from rag_app.config.model_files import earlier_identity, model_identity
 from rag_app.config.sections import EmbeddingSection
 from rag_app.errors import CollectionMismatchError
 from rag_app.ingestion import run as ingestion
-from rag_app.made_by import MADE_BY
+from rag_app.milvus.made_by import MADE_BY
 from rag_app.milvus.store import connect, find_store
-from rag_app.model_files import earlier_identity, model_identity
 from tests.conftest import FakeEmbedder, MakeConfig
 
 WEIGHTS = 3_000_000

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rag_app.config.model_files import earlier_identity
 from rag_app.config.sections import Config
 from rag_app.errors import CollectionMismatchError
-from rag_app.model_files import earlier_identity
 
 SCHEMA_VERSION = 2
 """Raise it when rows change so that collections made before cannot be used any more."""
 
-MADE_BY = "rag_app.made_by"
+MADE_BY = "rag_app.milvus.made_by"
 """The collection property that says what made it, as JSON. Milvus Lite forgets descriptions."""
 
 

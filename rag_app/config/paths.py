@@ -11,7 +11,7 @@ from rag_app.errors import ConfigError
 ENV_PREFIX = "RAG_APP_"
 CONFIG_NAME = "config.toml"
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parent.parent
 _MODEL_KEYS = {"embedding.model", "llm.model", "retrieval.reranker.model"}
 
 
