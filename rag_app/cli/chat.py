@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rag_app.cli.common import common_options, filter_option, load, say
+from rag_app.cli.common import common_options, echo, echo_text, filter_option, load, say, say_error
 from rag_app.cli.query import print_sources
 from rag_app.errors import UserError
 
@@ -34,18 +34,19 @@ def chat_command() -> None:
 
     engine = build_chat_engine(config)
     say(_HELP)
+    answer = ""
     while (line := _read_line()) is not None:
         if line == "/quit":
             return
         if line == "/sources":
-            print_sources(engine.sources)
+            print_sources(engine.sources, answer)
         elif line == "/reset":
             engine.reset()
             say("forgotten")
         elif line.startswith("/"):
             say(f"there is no {line.split()[0]}; {_HELP}")
         elif line:
-            _answer(engine, line)
+            answer = _answer(engine, line)
 
 
 def _read_line() -> str | None:
@@ -53,15 +54,18 @@ def _read_line() -> str | None:
     try:
         return str(click.prompt("", prompt_suffix="> ", default="", show_default=False)).strip()
     except click.Abort:
-        click.echo()
+        echo("")
         return None
 
 
-def _answer(engine: "ChatEngine", question: str) -> None:
+def _answer(engine: "ChatEngine", question: str) -> str:
     """Print an answer as it comes. The user's mistakes, a question too long, end the turn only."""
+    pieces = []
     try:
         for piece in engine.stream(question):
-            click.echo(piece, nl=False)
+            echo_text(piece, nl=False)
+            pieces.append(piece)
     except UserError as error:
-        say(f"Error: {error}")
-    click.echo()
+        say_error(error)
+    echo("")
+    return "".join(pieces)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rag_app.cli.common import RagAppGroup, common_options, load, print_json, say, wants_json
+from rag_app.cli.common import RagAppGroup, common_options, echo, load, print_json, say, wants_json
 from rag_app.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def list_command() -> None:
     width = max((len(info.name) for info in found), default=0)
     for info in found:
         mark = "*" if info.configured else " "
-        click.echo(f"{mark} {info.name:<{width}}  {info.rows:>7} rows  {_made_by(info)}")
+        echo(f"{mark} {info.name:<{width}}  {info.rows:>7} rows  {_made_by(info)}")
     say(f"{len(found)} collections in {config.vector_store.uri}")
     configured = config.vector_store.collection
     if not any(info.configured for info in found):
@@ -72,20 +72,20 @@ def show_command(name: str | None) -> None:
     if wants_json():
         print_json(details.to_dict())
         return
-    click.echo(f"{details.name}: {details.rows} rows")
-    click.echo(f"made by: {_made_by(details)}")
+    echo(f"{details.name}: {details.rows} rows")
+    echo(f"made by: {_made_by(details)}")
     for key, value in details.made_by.items():
-        click.echo(f"  {key} = {value!r}")
-    click.echo(f"index: {_index(details.index)}")
-    click.echo(f"aliases: {', '.join(details.aliases) or 'none'}")
-    click.echo("fields:")
+        echo(f"  {key} = {value!r}")
+    echo(f"index: {_index(details.index)}")
+    echo(f"aliases: {', '.join(details.aliases) or 'none'}")
+    echo("fields:")
     for key, value in details.fields.items():
-        click.echo(f"  {key}: {value}")
+        echo(f"  {key}: {value}")
     if details.mismatch:
-        click.echo(f"this configuration cannot use it: {details.mismatch}")
-        click.echo(f"  try: {details.remedy}")
+        echo(f"this configuration cannot use it: {details.mismatch}")
+        echo(f"  try: {details.remedy}")
     else:
-        click.echo("this configuration can use it")
+        echo("this configuration can use it")
 
 
 @collections_group.command(
@@ -119,7 +119,7 @@ def drop_command(name: str, yes: bool, foreign: bool) -> None:
     if wants_json():
         print_json(dropped.to_dict())
     else:
-        click.echo(f"dropped {name}, {dropped.rows} rows")
+        echo(f"dropped {name}, {dropped.rows} rows")
 
 
 @collections_group.command(
@@ -138,7 +138,7 @@ def rename_command(name: str, to: str, foreign: bool) -> None:
     if wants_json():
         print_json({"name": to, "was": name})
     else:
-        click.echo(f"renamed {name} to {to}")
+        echo(f"renamed {name} to {to}")
     if name == config.vector_store.collection:
         say(f'the configuration still says {name}; set vector_store.collection = "{to}"')
 

@@ -5,12 +5,14 @@ import gc
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from rag_app.cli.terminal import json_text, many_lines, one_line
 from rag_app.errors import RagAppError
 
 if TYPE_CHECKING:
@@ -120,7 +122,9 @@ def load(more: Mapping[str, Any] | None = None) -> "Config":
             overrides[key] = _option(option)
     overrides.update(more or {})
     config = load_config(_option("config"), _option("profile"), overrides)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OnTerminal("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("rag_app").setLevel(logging.INFO if is_verbose() else logging.WARNING)
     if config.profile == "offline" and more is None:
         say(_OFFLINE)
@@ -144,14 +148,34 @@ def quick_start() -> Iterator[None]:
         atexit.register(gc.freeze)
 
 
-def say(message: str) -> None:
-    """Print to standard error what is not the result."""
-    click.echo(message, err=True)
+def say(*lines: str) -> None:
+    """Print lines to standard error: what is not the result. Nothing in them ends a line."""
+    for line in lines:
+        click.echo(one_line(line), err=True)
+
+
+def echo(*lines: str, **style: Any) -> None:
+    """Print lines of the result; `style` is that of `click.style`. Nothing in them ends a line."""
+    for line in lines:
+        click.secho(one_line(line), **style)
+
+
+def echo_text(text: str, *, nl: bool = True) -> None:
+    """Print a text with its line breaks and tabs."""
+    click.echo(many_lines(text), nl=nl)
 
 
 def print_json(result: Any) -> None:
     """Print the result, and nothing else, as JSON."""
-    click.echo(json.dumps(result, ensure_ascii=False, indent=2))
+    click.echo(json_text(json.dumps(result, ensure_ascii=False, indent=2)))
+
+
+def say_error(error: RagAppError) -> None:
+    """Print an error and its remedy. What a message brings along, a log's end, is set apart."""
+    first, *more = error.message.split("\n")
+    say(f"Error: {first}", *(f"  | {line}" for line in more))
+    if error.remedy:
+        say(f"  try: {error.remedy}")
 
 
 @contextmanager
@@ -160,13 +184,20 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
-    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+    with click.progressbar(length=1, label=one_line(label), file=sys.stderr) as bar:
 
         def update(done: int, total: int) -> None:
             bar.length = max(total, 1)
             bar.update(done - bar.pos)
 
         yield update
+
+
+class _OnTerminal(logging.Formatter):
+    """Log records are messages of libraries: they have names and texts in them, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return many_lines(super().format(record))
 
 
 class RagAppGroup(click.Group):
@@ -179,7 +210,7 @@ class RagAppGroup(click.Group):
         except RagAppError as error:
             if is_verbose():
                 logging.getLogger("rag_app").info("", exc_info=error)
-            say(f"Error: {error}")
+            say_error(error)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             say("interrupted")
@@ -187,10 +218,10 @@ class RagAppGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
+            where = "" if is_verbose() else "the same with -v, which shows where; "
             if is_verbose():
-                raise
-            say(
-                f"Error: {type(error).__name__}: {error}\n"
-                "  try: the same with -v, which shows where; this is a bug in rag_app"
+                say(*traceback.format_exc().splitlines())
+            say_error(
+                RagAppError(f"{type(error).__name__}: {error}", f"{where}this is a bug in rag_app")
             )
             ctx.exit(1)

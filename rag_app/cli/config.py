@@ -4,7 +4,7 @@ import json
 
 import click
 
-from rag_app.cli.common import common_options, is_verbose, load, print_json, wants_json
+from rag_app.cli.common import common_options, echo, is_verbose, load, print_json, wants_json
 
 
 @click.group(
@@ -34,11 +34,11 @@ def show_command() -> None:
     for row in rows:
         name, _, key = row["key"].rpartition(".")
         if name != section:
-            click.secho(f"\n[{name}]", bold=True)
+            echo("", f"[{name}]", bold=True)
             section = name
         if is_verbose():
-            click.secho(click.wrap_text(row["help"], 96, "# ", "# "), dim=True)
-        click.echo(f"{key} = {_as_toml(row['value'])}  ({row['origin']})")
+            echo(*click.wrap_text(row["help"], 96, "# ", "# ").split("\n"), dim=True)
+        echo(f"{key} = {_as_toml(row['value'])}  ({row['origin']})")
 
 
 def _as_toml(value: object) -> str:

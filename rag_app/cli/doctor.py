@@ -2,7 +2,7 @@
 
 import click
 
-from rag_app.cli.common import common_options, load, print_json, wants_json
+from rag_app.cli.common import common_options, echo, load, print_json, wants_json
 
 
 @click.command(
@@ -19,9 +19,9 @@ def doctor_command() -> None:
         print_json([check.to_dict() for check in checks])
     else:
         for check in checks:
-            mark = click.style("ok  ", fg="green") if check.ok else click.style("FAIL", fg="red")
-            click.echo(f"{mark}  {check.name}: {check.finding}")
+            echo("ok  " if check.ok else "FAIL", fg="green" if check.ok else "red", nl=False)
+            echo(f"  {check.name}: {check.finding}")
             if check.remedy:
-                click.echo(f"        try: {check.remedy}")
+                echo(f"        try: {check.remedy}")
     if not all(check.ok for check in checks):
         click.get_current_context().exit(1)

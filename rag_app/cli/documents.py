@@ -13,6 +13,8 @@ from rag_app.cli.common import (
     INTERRUPTED,
     RagAppGroup,
     common_options,
+    echo,
+    echo_text,
     load,
     print_json,
     progress_bar,
@@ -89,7 +91,7 @@ def _stop_on_interrupt() -> Iterator[Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        say("\nstopping after what is under way; Ctrl-C again stops at once")
+        say("", "stopping after what is under way; Ctrl-C again stops at once")
 
     before = signal.signal(signal.SIGINT, wish)
     try:
@@ -113,17 +115,17 @@ def _print_report(report: "IngestReport") -> None:
     if report.dry_run:
         for kind in ("new", "changed", "removed"):
             for path in kinds[kind]:
-                click.echo(f"{kind:<8} {path}")
+                echo(f"{kind:<8} {path}")
     files = ", ".join(f"{len(paths)} {kind}" for kind, paths in kinds.items())
-    click.echo(f"files: {files}{' (dry run: nothing was done)' if report.dry_run else ''}")
+    echo(f"files: {files}{' (dry run: nothing was done)' if report.dry_run else ''}")
     if report.removed and not report.pruned and not report.dry_run:
         say("documents whose file is gone stay until rag-app ingest --prune")
     if not report.dry_run:
-        click.echo(
+        echo(
             f"nodes: {report.nodes_written} written ({report.nodes_embedded} embedded, "
             f"{report.nodes_reused} reused), {report.nodes_deleted} deleted; "
-            f"{report.rows} in the collection\n"
-            f"time: {report.seconds['total']:.1f} s, {report.nodes_per_second:.0f} nodes/s"
+            f"{report.rows} in the collection",
+            f"time: {report.seconds['total']:.1f} s, {report.nodes_per_second:.0f} nodes/s",
         )
 
 
@@ -157,7 +159,7 @@ def list_command() -> None:
         return
     width = max((len(document.path) for document in documents), default=0)
     for document in documents:
-        click.echo(
+        echo(
             f"{document.path:<{width}}  {document.type:<8}  {document.nodes:>5} nodes  "
             f"{document.title}"
         )
@@ -178,10 +180,10 @@ def show_command(path: str) -> None:
         return
     nodes = document.pop("node_texts")
     for key, value in document.items():
-        click.echo(f"{key}: {value}")
+        echo(f"{key}: {value}")
     for number, node in enumerate(nodes, start=1):
-        click.secho(f"\n--- node {number} of {len(nodes)}, {node['id']}", dim=True)
-        click.echo(node["text"])
+        echo("", f"--- node {number} of {len(nodes)}, {node['id']}", dim=True)
+        echo_text(node["text"])
 
 
 @documents_group.command(
@@ -203,7 +205,7 @@ def rm_command(patterns: tuple[str, ...], dry_run: bool) -> None:
         print_json([document.to_dict() for document in removed])
         return
     for document in removed:
-        click.echo(f"{document.path}  {document.nodes} nodes")
+        echo(f"{document.path}  {document.nodes} nodes")
     say(f"{len(removed)} documents {'would be ' if dry_run else ''}removed")
 
 
@@ -224,10 +226,8 @@ def verify_command(repair: bool) -> None:
     else:
         for problem in report.problems:
             mended = " (repaired)" if problem.repaired else ""
-            click.echo(f"{problem.kind:<10} {problem.path}: {problem.detail}{mended}")
-        click.echo(
-            f"{report.documents} documents, {report.rows} rows, {len(report.problems)} problems"
-        )
+            echo(f"{problem.kind:<10} {problem.path}: {problem.detail}{mended}")
+        echo(f"{report.documents} documents, {report.rows} rows, {len(report.problems)} problems")
         if not report.ok and not repair:
             say("mend them with rag-app verify --repair")
     if not report.ok:

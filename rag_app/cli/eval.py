@@ -12,6 +12,7 @@ from rag_app.cli.common import (
     INTERRUPTED,
     RagAppGroup,
     common_options,
+    echo_text,
     load,
     print_json,
     progress_bar,
@@ -172,7 +173,7 @@ def run_command(
     if wants_json():
         print_json(summary)
     else:
-        click.echo(table(summary))
+        echo_text(table(summary))
     _tell_end(questions, summary)
 
 

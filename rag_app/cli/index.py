@@ -10,6 +10,8 @@ from rag_app.cli.common import (
     RagAppGroup,
     common_options,
     config_path,
+    echo,
+    echo_text,
     load,
     print_json,
     say,
@@ -54,16 +56,16 @@ def show_command() -> None:
     if wants_json():
         print_json(status.to_dict())
         return
-    click.echo(f"collection  {status.collection}, {status.rows} rows, {status.backend}")
-    click.echo(f"configured  {_describe(status.configured)}")
-    click.echo(f"built       {_describe(status.built)}")
+    echo(f"collection  {status.collection}, {status.rows} rows, {status.backend}")
+    echo(f"configured  {_describe(status.configured)}")
+    echo(f"built       {_describe(status.built)}")
     for read in status.read_back:
         params = ", ".join(f"{name} = {value}" for name, value in read.items() if name != "kind")
-        click.echo(f"  file      {read['kind']}: {params}")
-    click.echo(f"state       {status.state}, {status.indexed_rows} rows indexed")
-    click.echo(f"size        {status.size / 1e6:.1f} MB ({status.size_of})")
+        echo(f"  file      {read['kind']}: {params}")
+    echo(f"state       {status.state}, {status.indexed_rows} rows indexed")
+    echo(f"size        {status.size / 1e6:.1f} MB ({status.size_of})")
     if status.differs:
-        click.echo(f"differs     {'; '.join(status.differs)}")
+        echo(f"differs     {'; '.join(status.differs)}")
         say("to have the configured one: rag-app index apply")
 
 
@@ -97,17 +99,17 @@ def apply_command(dry_run: bool) -> None:
         print_json(change.to_dict())
         return
     if not change.changes:
-        click.echo(f"nothing to do: the index is {_describe(change.after)}")
+        echo(f"nothing to do: the index is {_describe(change.after)}")
         return
     for line in change.changes:
-        click.echo(line)
+        echo(line)
     if dry_run:
-        click.echo(f"{change.rows} rows (dry run: nothing was done)")
+        echo(f"{change.rows} rows (dry run: nothing was done)")
         return
     steps = ", ".join(
         f"{step} {seconds:.2f} s" for step, seconds in change.seconds.items() if step != "total"
     )
-    click.echo(f"{change.rows} rows, {change.seconds['total']:.2f} s: {steps}")
+    echo(f"{change.rows} rows, {change.seconds['total']:.2f} s: {steps}")
 
 
 def _measuring(command: F) -> F:
@@ -216,11 +218,15 @@ def tune_command(recall: float, write: bool, **options: Any) -> None:
         print_json({"chosen": chosen.to_dict(), "wrote": wrote, **benchmark.to_dict()})
         return
     _print(benchmark)
-    click.echo(
-        f"\n{_describe({**chosen.to_dict(), 'metric': benchmark.metric})}: "
-        f"recall {chosen.recall:.3f}, {chosen.p50_ms:.1f} ms"
+    echo(
+        "",
+        f"{_describe({**chosen.to_dict(), 'metric': benchmark.metric})}: "
+        f"recall {chosen.recall:.3f}, {chosen.p50_ms:.1f} ms",
     )
-    say(f"{wrote}\nbuild it: rag-app index apply" if write else "write it: the same with --write")
+    if write:
+        say(wrote, "build it: rag-app index apply")
+    else:
+        say("write it: the same with --write")
 
 
 def _measure(
@@ -275,4 +281,4 @@ def _print(benchmark: "IndexBenchmark") -> None:
         f"{benchmark.vectors}; {benchmark.dimension} dimensions, {benchmark.metric}, recall of the "
         f"nearest {benchmark.top_k}, {benchmark.backend}"
     )
-    click.echo(table(benchmark))
+    echo_text(table(benchmark))

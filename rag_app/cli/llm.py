@@ -2,7 +2,7 @@
 
 import click
 
-from rag_app.cli.common import RagAppGroup, common_options, load, say
+from rag_app.cli.common import RagAppGroup, common_options, echo, load, say
 
 
 @click.group(
@@ -43,7 +43,7 @@ def serve_command(host: str, port: int | None, dry_run: bool) -> None:
 
     command = server_command(config.llm, host, port)
     if dry_run:
-        click.echo(str(command))
+        echo(str(command))
         return
     say(str(command))
     if host != LOOPBACK and not config.llm.api_key.get_secret_value():

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rag_app.citations import cited_numbers
 from rag_app.cli.common import (
     common_options,
+    echo,
+    echo_text,
     filter_option,
     load,
     print_json,
@@ -64,14 +67,17 @@ def query_command(question: str, explain: bool) -> None:
             }
         )
         return
+    pieces = []
     for piece in getattr(response, "response_gen", None) or [str(response)]:
-        click.echo(piece, nl=False)
-    click.echo()
-    if str(response) != NOTHING_RELEVANT:
-        print_sources(about["sources"])
+        echo_text(piece, nl=False)
+        pieces.append(piece)
+    echo("")
+    answer = "".join(pieces)  # a stream that was read to its end has no text any more
+    if answer != NOTHING_RELEVANT:
+        print_sources(about["sources"], answer)
     if explain:
         order = config.prompt.order if about["budget"] else "best_last"
-        say(f"\nContexts, best first (the prompt has them {_ORDERS[order]}):")
+        say("", f"Contexts, best first (the prompt has them {_ORDERS[order]}):")
         _print_ledger(about["ledger"], about["prompt_tokens"], about["budget"])
 
 
@@ -114,8 +120,8 @@ def retrieve_command(question: str) -> None:
         say("nothing relevant was found")
     for rank, node in enumerate(nodes, start=1):
         page = f", page {node.metadata['page']}" if node.metadata.get("page") else ""
-        click.secho(f"{rank}. {node.metadata.get('path')}{page}  ({node.score:.3f})", bold=True)
-        click.echo(f"{node.node.get_content(MetadataMode.NONE)}\n")
+        echo(f"{rank}. {node.metadata.get('path')}{page}  ({node.score:.3f})", bold=True)
+        echo_text(f"{node.node.get_content(MetadataMode.NONE)}\n")
 
 
 def _read(question: str) -> str:
@@ -125,18 +131,21 @@ def _read(question: str) -> str:
     return text.strip()
 
 
-def print_sources(sources: Sequence["Source"]) -> None:
-    """Print each document that an answer rests on once, with its number and pages."""
-    pages: dict[tuple[int, str, str], list[int]] = {}
-    for source in sources:
-        of_source = pages.setdefault((source.number, source.path, source.title), [])
-        if source.page:
-            of_source.append(source.page)
-    if pages:
-        click.echo("\nSources:")
-    for (number, path, title), found in sorted(pages.items()):
-        where = f", page {', '.join(map(str, sorted(set(found))))}" if found else ""
-        click.echo(f"  [{number}] {path}{where} — {title}")
+def print_sources(sources: Sequence["Source"], answer: str) -> None:
+    """Print the sources that an answer cites, and apart from them those that were only read."""
+    cited = set(cited_numbers(answer))
+    for heading, wanted in (("Sources:", True), ("Also read:", False)):
+        pages: dict[tuple[int, str, str], list[int]] = {}
+        for source in sources:
+            if (source.number in cited) is wanted:
+                of_source = pages.setdefault((source.number, source.path, source.title), [])
+                if source.page:
+                    of_source.append(source.page)
+        if pages:
+            echo("", heading)
+        for (number, path, title), found in sorted(pages.items()):
+            where = f", page {', '.join(map(str, sorted(set(found))))}" if found else ""
+            echo(f"  [{number}] {path}{where} — {title}")
 
 
 def _print_ledger(ledger: Sequence["LedgerEntry"], prompt_tokens: int, budget: int) -> None:

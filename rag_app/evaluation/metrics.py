@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from rag_app.answering.extractive import NOTHING_RELEVANT
+from rag_app.citations import CITATION
 from rag_app.evaluation.bootstrap import Values
 from rag_app.evaluation.questions import EvalQuestion
 from rag_app.evaluation.results import Outcome
@@ -25,7 +26,6 @@ RANKS = 10
 VIEWS = (1000, 2000, 4000)
 """Characters of ``@1000ch`` and so on."""
 
-CITATION = re.compile(r"\[(\d+(?:\s*[,;]\s*\d+)*)\]")
 ABSTAINS = re.compile(
     re.escape(NOTHING_RELEVANT)
     + r"|\b(?:do(?:es)? not|don't|doesn't|did not|cannot|can't|could not|unable to|not possible to)"
@@ -117,16 +117,6 @@ def contains(answer: str, right: Sequence[str]) -> float:
     """Return 1.0 if a right answer stands in the answer, word for word."""
     padded = f" {normalize_answer(answer)} "
     return float(any(f" {normalize_answer(each)} " in padded for each in right))
-
-
-def cited_numbers(answer: str) -> list[int]:
-    """Return the numbers in an answer's ``[1]`` and ``[1, 2]``, each once."""
-    found = (int(number) for match in CITATION.findall(answer) for number in _numbers(match))
-    return list(dict.fromkeys(found))
-
-
-def _numbers(text: str) -> list[str]:
-    return re.findall(r"\d+", text)
 
 
 def _is_punctuation(character: str) -> bool:

@@ -19,9 +19,9 @@ from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.answering.packing import Packed, keep_all
 from rag_app.answering.prompts import number_sources
 from rag_app.answering.synthesizer import RagSynthesizer
+from rag_app.citations import cited_numbers
 from rag_app.embedding.base import Embedder
 from rag_app.errors import UserError
-from rag_app.evaluation.metrics import cited_numbers
 from rag_app.evaluation.questions import EvalQuestion
 from rag_app.evaluation.relevance import Relevance
 from rag_app.evaluation.results import Found, Outcome, ResultsFile

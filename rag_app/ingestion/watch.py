@@ -49,4 +49,5 @@ def watch(
         try:
             yield ingest(config, paths, prune=prune, stop=stop, embedder=embedder)
         except (ServiceError, InputError) as error:
-            say(f"{error}\n  the next change tries again")
+            for line in (*str(error).splitlines(), "  the next change tries again"):
+                say(line)

@@ -12,15 +12,16 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import Result
+from click.testing import Result, _NamedTextIOWrapper
 
 from rag_app import __version__
+from rag_app import app as query_engine
 from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.cli import main
 from rag_app.config.sections import Config
 from rag_app.errors import LLMError
 from tests.conftest import FakeEmbedder, json_of, make_files
-from tests.test_app import HNSW
+from tests.test_app import HNSW, EchoLLM
 
 Run = Callable[..., Result]
 
@@ -229,7 +230,9 @@ def test_bugs_end_with_1_and_show_a_trace_only_if_asked(
     result = run("documents")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "Error: ZeroDivisionError: a bug\n  try: the same with -v" in result.stderr
-    assert isinstance(run("documents", "-v").exception, ZeroDivisionError)
+    result = run("documents", "-v")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert 'ZeroDivisionError("a bug")' in result.stderr
 
 
 def test_interrupt_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,14 +334,27 @@ def test_documents_json_has_every_field(ingested: Config, run: Run) -> None:
 def test_query_prints_the_answer_and_its_sources(ingested: Config, run: Run) -> None:
     result = run("query", HNSW, *SMALL)
     assert result.exit_code == 0, result.output
-    answer, _, sources = result.stdout.partition("\n\nSources:\n")
+    answer, _, printed = result.stdout.partition("\n\nSources:\n")
     cited = {int(number) for number in re.findall(r"\[(\d+)\]$", answer, re.MULTILINE)}
-    printed = {int(n): path for n, path in re.findall(r"^  \[(\d+)\] (\S+)", sources, re.MULTILINE)}
+    sources, also_read = (
+        {int(n): path for n, path in re.findall(r"^  \[(\d+)\] (\S+)", part, re.MULTILINE)}
+        for part in printed.split("\n\nAlso read:\n")
+    )
     assert "maximum degree" in answer
-    assert cited
-    assert cited <= set(printed)
-    assert printed[max(printed)] == "index.md"
-    assert sources.index("[1]") < sources.index(f"[{max(printed)}]")
+    assert cited == set(sources)
+    assert also_read
+    assert not cited & set(also_read)
+    assert sources[max(sources)] == "index.md"
+    assert list(sources) == sorted(sources)
+
+
+def test_sources_of_an_answer_without_citations_were_only_read(
+    ingested: Config, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = EchoLLM(script=["An answer without a number."])
+    monkeypatch.setattr(query_engine, "build_llm", lambda _section: llm)
+    result = run("query", HNSW, "--set", "llm.backend=vllm-server", *SMALL)
+    assert result.stdout.startswith("An answer without a number.\n\nAlso read:\n  [1] ")
 
 
 def test_query_json(ingested: Config, run: Run) -> None:
@@ -368,7 +384,11 @@ def test_a_dash_reads_the_question_from_standard_input(
     assert "the question is empty" in result.stderr
 
 
-def test_nothing_relevant_has_no_sources(ingested: Config, run: Run) -> None:
+@pytest.mark.parametrize("streams", [True, False])
+def test_nothing_relevant_has_no_sources(
+    streams: bool, ingested: Config, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_NamedTextIOWrapper, "isatty", lambda _: streams, raising=False)
     result = run("query", "zzz qqq xyzzy", *SMALL)
     assert (result.exit_code, result.stdout) == (0, f"{NOTHING_RELEVANT}\n")
 

@@ -11,7 +11,6 @@ from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.evaluation import bootstrap
 from rag_app.evaluation.metrics import (
     ABSTAINS,
-    cited_numbers,
     contains,
     exact_match,
     hit_curve,
@@ -151,10 +150,6 @@ def test_citations_are_no_part_of_the_answer() -> None:
     got = figures(outcome("A", "a", answer="Paris"), answers=("Paris",))
     assert got["cites"] == 0
     assert math.isnan(got["citation_precision"])
-
-
-def test_cited_numbers() -> None:
-    assert cited_numbers("So [2] and [1, 3]; again [2], but not [a] or (4).") == [2, 1, 3]
 
 
 @pytest.mark.parametrize(
