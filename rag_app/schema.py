@@ -23,10 +23,13 @@ class SkippedFile(Record):
         Relative to the ingested folder.
     reason
         Why, in a few words.
+    root
+        The ingested folder.
     """
 
     path: str
     reason: str
+    root: str = ""
 
 
 @dataclass(frozen=True)

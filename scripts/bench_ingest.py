@@ -156,8 +156,9 @@ def plain_retrieve(folder: Path, _: str) -> dict[str, Any]:
 def prepare(folder: Path, runtime: str) -> dict[str, Any]:
     """Split the documents once for those that are handed nodes; compile the model."""
     from rag_app.config.sections import DocumentsSection
-    from rag_app.documents.discover import discover, read
+    from rag_app.documents.discover import discover
     from rag_app.documents.node_parser import NodeParser
+    from rag_app.documents.read import read
     from rag_app.embedding.factory import build_embedder
 
     config = _config(folder, runtime)

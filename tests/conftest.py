@@ -13,8 +13,11 @@ import hashlib
 import json
 import math
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +138,25 @@ def release_databases(folder: Path) -> None:
     if "milvus_lite" in sys.modules:
         for database in folder.rglob("*.db"):
             milvus_lite_files.release(str(database))
+
+
+@contextmanager
+def ordinary_user() -> Iterator[Path]:
+    """Let root be "nobody" for a while, whom permissions do stop; yields a folder of its own."""
+    before, nobody = os.geteuid(), 65_534
+    home = Path(tempfile.mkdtemp(prefix="rag_app-nobody-"))
+    try:
+        if before == 0:
+            os.chown(home, nobody, -1)
+            try:
+                os.seteuid(nobody)
+            except OSError as error:
+                pytest.skip(f"root cannot become an ordinary user here: {error}")
+        yield home
+    finally:
+        os.seteuid(before)
+        release_databases(home)
+        shutil.rmtree(home)
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,8 @@ class DocumentsSection(Section):
     folder and against the name alone, e.g. "drafts/*" or "*.log"."""
     hidden: bool = False
     """Read files and folders whose name starts with a dot as well."""
+    follow_links: bool = False
+    """Follow links that lead out of the ingested folder; those that stay in it always are."""
     max_file_size_mb: float = Field(default=50.0, gt=0)
     """Skip files larger than this many megabytes (10^6 bytes), with the reason in the report."""
 

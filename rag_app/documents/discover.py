@@ -1,41 +1,22 @@
-"""Folders, files and globs → LlamaIndex `Document`s, one per file; says what was skipped, and why.
+"""Folders, files and globs → the files under them, none of them opened; what is left out, and why.
 
-`discover` lists the files without opening them, `read` turns one of them into a `Document`.
+Nothing here ends a run but a path that the user named and that is not there.
 """
 
 import errno
 import glob
 import hashlib
-import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-from llama_index.core import SimpleDirectoryReader
-from llama_index.core.schema import Document
 
 from rag_app.config.sections import DocumentsSection
-from rag_app.documents.file_types import READERS, UnreadableFileError, file_type
 from rag_app.errors import InputError
 from rag_app.schema import SkippedFile
-
-# LlamaIndex warns at each file that its own collection of readers is not installed: ours serve.
-logging.getLogger("llama_index.core.readers.file.base").addFilter(
-    lambda record: "llama-index-readers-file" not in record.getMessage()
-)
-
-READERS_VERSION = 1
-"""Part of each content hash: raise it when a reader's output changes, to read files again."""
-
-DOCUMENT_METADATA = ("title", "path", "file_name", "type", "size", "modified")
-"""What every document carries: title and relative path (str), last part of the path (str), type
-(str, see `file_types`), size (int, bytes), modification time (str, ISO 8601 UTC)."""
 
 
 @dataclass(frozen=True, order=True)
@@ -43,7 +24,7 @@ class SourceFile:
     """A file to read: `path` is relative to `root`, with forward slashes."""
 
     path: str
-    root: Path = field(compare=False)
+    root: Path
 
     @property
     def absolute(self) -> Path:
@@ -58,11 +39,31 @@ class SourceFile:
 
 @dataclass
 class Discovery:
-    """What `discover` found: files sorted by path, what it left out, and where it looked."""
+    """What `discover` found.
+
+    Attributes
+    ----------
+    files
+        Sorted by path.
+    skipped, unseen
+        What was left out, as it is told and where it lies. What is at and below those places was
+        not looked at.
+    tops
+        Where the walks began.
+    """
 
     files: list[SourceFile] = field(default_factory=list)
     skipped: list[SkippedFile] = field(default_factory=list)
+    unseen: set[Path] = field(default_factory=set)
     tops: list[Path] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Top:
+    """A path to walk from, and the folder (without links) that a link in it may lead to."""
+
+    path: Path
+    inside: str
 
 
 def discover(
@@ -83,165 +84,22 @@ def discover(
     Raises
     ------
     InputError
-        If a path does not exist, a glob matches nothing, or two different files would have the
-        same relative path.
+        If a path does not exist, or a glob matches nothing.
     """
-    found = Discovery(tops=[place for path in paths for place in _expand(path)])
-    folders = {*known_roots, *(top if top.is_dir() else top.parent for top in found.tops)}
-    for top in found.tops:
-        around = [folder for folder in folders if top == folder or folder in top.parents]
+    tops = [top for path in paths for top in _expand(path)]
+    found = Discovery(tops=[top.path for top in tops])
+    folders = {*known_roots, *(p if os.path.isdir(p) else p.parent for p in found.tops)}  # noqa: PTH112 - no permission to look is no error here
+    for top in tops:
+        around = [each for each in folders if top.path == each or each in top.path.parents]
         root = min(around, key=lambda folder: len(folder.parts))
-        for file in _walk(top, root, section, found.skipped, ()):
-            found.files.append(SourceFile(file.relative_to(root).as_posix(), root))
+        walk = _Walk(root, (os.path.realpath(root), top.inside), section)
+        files = list(walk.below(top.path))
+        found.files += [SourceFile(file.relative_to(root).as_posix(), root) for file in files]
+        found.skipped += walk.skipped
+        found.unseen |= walk.unseen
     found.files = sorted({file.absolute: file for file in found.files}.values())
-    found.skipped = sorted(set(found.skipped), key=lambda skip: skip.path)
-    _refuse_same_names(found.files)
-    return found
-
-
-def read(file: SourceFile, section: DocumentsSection) -> Document:
-    """Read one file.
-
-    Returns
-    -------
-    Document
-        Its id is `SourceFile.document_id`, its metadata is `DOCUMENT_METADATA` with ``root`` and
-        ``content_hash``; only the text reaches the embedder and the LLM.
-
-    Raises
-    ------
-    UnreadableFileError
-        If there is nothing in the file that could be read, with the reason.
-    """
-    before = _version(file.absolute)
-    data = _read_bytes(file.absolute, section)
-    kind = file_type(file.absolute, data)
-    try:
-        parts = SimpleDirectoryReader.load_file(
-            input_file=file.absolute,
-            file_metadata=lambda _: {},
-            file_extractor={file.absolute.suffix.lower(): READERS[kind]()},
-            raise_on_error=True,
-        )
-    except Exception as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, UnreadableFileError):
-            raise cause from None
-        raise UnreadableFileError(f"truncated or damaged: {_one_line(cause)}") from error
-    (part,) = parts
-    if not part.text.strip():
-        raise UnreadableFileError("no text in it")
-    after = _version(file.absolute)
-    if after != before:
-        raise UnreadableFileError("it changed while it was read; the next ingest reads it again")
-    metadata: dict[str, Any] = {
-        "title": part.metadata.get("title") or file.absolute.stem,
-        "path": file.path,
-        "file_name": file.absolute.name,
-        "type": kind,
-        "size": len(data),
-        "modified": datetime.fromtimestamp(after[0] / 1e9, UTC).isoformat(timespec="seconds"),
-        "root": str(file.root),
-        "content_hash": _hash(data),
-    }
-    hidden = list(metadata)
-    return Document(
-        id_=file.document_id,
-        text=part.text,
-        metadata=metadata,
-        excluded_embed_metadata_keys=hidden,
-        excluded_llm_metadata_keys=hidden,
-    )
-
-
-def content_hash(file: SourceFile, section: DocumentsSection) -> str:
-    """Return a hex digest of a file's bytes and the readers' version: equal means nothing to do.
-
-    Raises
-    ------
-    UnreadableFileError
-        As `read` does, for what can be told without parsing.
-    """
-    data = _read_bytes(file.absolute, section)
-    file_type(file.absolute, data)
-    return _hash(data)
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(f"{READERS_VERSION}\0".encode() + data).hexdigest()[:32]
-
-
-def _expand(path: str | Path) -> list[Path]:
-    """Return absolute paths: the path itself, or what it matches as a glob."""
-    given = Path(path).expanduser()
-    if given.exists() or given.is_symlink():
-        return [_absolute(given)]
-    if not glob.has_magic(str(given)):
-        raise InputError(
-            f"there is no file or folder {str(path)!r}", "check the path; globs go in quotes"
-        )
-    matches = sorted(glob.glob(str(given), recursive=True))  # noqa: PTH207 - may be absolute
-    if not matches:
-        raise InputError(f"the glob {str(path)!r} matches nothing", "check it, quotes included")
-    return [_absolute(Path(match)) for match in matches]
-
-
-def _absolute(path: Path) -> Path:
-    """Make absolute and drop ".." without following links: a link keeps its own name."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would follow links
-
-
-def _walk(
-    top: Path,
-    root: Path,
-    section: DocumentsSection,
-    skipped: list[SkippedFile],
-    above: tuple[tuple[int, int], ...],
-) -> Iterator[Path]:
-    """Yield readable-looking files at and below `top`; `above` are the folders we came through."""
-    relative = top.relative_to(root).as_posix()
-    shown = relative if relative != "." else top.name
-
-    def skip(reason: str) -> None:
-        skipped.append(SkippedFile(_printable(shown), reason))
-
-    try:
-        status = top.stat()
-    except FileNotFoundError:
-        return skip("dangling link: what it points to is not there")
-    except OSError as error:
-        circular = error.errno == errno.ELOOP
-        return skip("circular link" if circular else f"unreadable: {error.strerror}")
-    if shown != _printable(shown):
-        return skip("its name is not UTF-8")
-    if stat.S_ISREG(status.st_mode):
-        if status.st_size > section.max_file_size_mb * 1e6:
-            return skip(_too_large(status.st_size, section))
-        yield top
-        return None
-    if not stat.S_ISDIR(status.st_mode):
-        return skip("not a regular file")
-    if (top / "LOCK").exists() and (top / "collections").is_dir():
-        return skip("a Milvus Lite database")
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
-        return skip("circular link")
-    try:
-        names = sorted(os.listdir(top))  # noqa: PTH208 - names, not paths, are filtered
-    except OSError as error:
-        return skip(f"unreadable: {error.strerror}")
-    for name in names:
-        inside = (top / name).relative_to(root).as_posix()
-        if name.startswith(".") and not section.hidden:
-            continue
-        if any(fnmatch(inside, glob_) or fnmatch(name, glob_) for glob_ in section.exclude):
-            continue
-        yield from _walk(top / name, root, section, skipped, (*above, identity))
-    return None
-
-
-def _refuse_same_names(files: Sequence[SourceFile]) -> None:
-    for first, second in pairwise(files):
+    found.skipped = sorted(set(found.skipped), key=lambda skip: (skip.path, skip.root))
+    for first, second in pairwise(found.files):
         if first.path == second.path:
             both = [str(first.absolute), str(second.absolute)]
             raise InputError(
@@ -249,37 +107,176 @@ def _refuse_same_names(files: Sequence[SourceFile]) -> None:
                 "so that one would replace the other",
                 f"ingest the folder that holds both: rag-app ingest {os.path.commonpath(both)}",
             )
+    return found
 
 
-def _version(path: Path) -> tuple[int, int]:
-    """Return modification time (nanoseconds) and size: what tells that a file was written to."""
+def absolute_path(path: str | Path) -> Path:
+    """Make a path that the user named absolute: "~" goes, ".." goes, links keep their own names.
+
+    Raises
+    ------
+    InputError
+        If it is empty, or the home of a user who is not there.
+    """
+    if not os.fspath(path):
+        raise InputError("a path is empty", 'name a folder or a file; "." is the current folder')
     try:
-        status = path.stat()
-    except OSError as error:
-        raise UnreadableFileError(f"unreadable: {error.strerror}") from None
-    return status.st_mtime_ns, status.st_size
+        expanded = Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(
+            f"{_named(path)} is in the home of a user whom this machine does not know",
+            "write the folder out",
+        ) from None
+    return Path(os.path.abspath(expanded))  # noqa: PTH100 - Path.resolve would follow links
 
 
-def _read_bytes(path: Path, section: DocumentsSection) -> bytes:
+def exists(path: Path) -> bool:
+    """Whether something is at a path, be it a dangling link or nothing that we may look into.
+
+    Raises
+    ------
+    InputError
+        If that cannot be told, with the system's reason.
+    """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnreadableFileError(f"unreadable: {error.strerror}") from None
-    if len(data) > section.max_file_size_mb * 1e6:
-        raise UnreadableFileError(_too_large(len(data), section))
-    if not data.strip():
-        raise UnreadableFileError("empty")
-    return data
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:  # too long, a zero byte, a parent that is locked
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{_named(path)} cannot be looked at: {reason}", "check it") from None
+    return True
 
 
-def _too_large(size: int, section: DocumentsSection) -> str:
+def _named(path: str | Path) -> str:
+    text = str(path)
+    return repr(text if len(text) <= 120 else f"{text[:60]}…{text[-40:]}")
+
+
+def _expand(path: str | Path) -> list[_Top]:
+    """Return the path itself, or what it matches as a glob."""
+    given = absolute_path(path)
+    is_glob = glob.has_magic(str(path))
+    try:
+        if exists(given):
+            return [_Top(given, os.path.realpath(given))]
+    except InputError:
+        if not is_glob:
+            raise
+    if not is_glob:
+        raise InputError(
+            f"there is no file or folder {_named(path)}", "check the path; globs go in quotes"
+        )
+    try:
+        matches = sorted(glob.glob(str(given), recursive=True))  # noqa: PTH207 - it is absolute
+    except RecursionError:
+        raise InputError(
+            f"under the glob {_named(path)} are more folders in each other than a glob can follow",
+            "name the folder instead",
+        ) from None
+    if not matches:
+        raise InputError(f"the glob {_named(path)} matches nothing", "check it, quotes included")
+    before = [folder for folder in given.parents if not glob.has_magic(str(folder))]
+    return [_Top(Path(match), os.path.realpath(before[0])) for match in matches]
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder that we came through, and the one above it."""
+
+    identity: tuple[int, int]
+    above: "_Folder | None"
+
+    def is_below(self, identity: tuple[int, int]) -> bool:
+        folder: _Folder | None = self
+        while folder is not None:
+            if folder.identity == identity:
+                return True
+            folder = folder.above
+        return False
+
+
+class _Walk:
+    """Goes through folders without calling itself: they may be nested as deep as paths can be."""
+
+    def __init__(self, root: Path, inside: tuple[str, ...], section: DocumentsSection) -> None:
+        self.skipped: list[SkippedFile] = []
+        self.unseen: set[Path] = set()
+        self._root = root
+        self._inside = inside
+        self._section = section
+
+    def below(self, top: Path) -> Iterator[Path]:
+        """Yield readable-looking files at and below `top`."""
+        waiting: list[tuple[Path, _Folder | None]] = [(top, None)]
+        while waiting:
+            path, above = waiting.pop()
+            try:
+                status = path.stat()
+                if reason := self._reason_against(path, status, is_top=above is None):
+                    self._skip(path, reason)
+                elif stat.S_ISREG(status.st_mode):
+                    yield path
+                elif above and above.is_below((status.st_dev, status.st_ino)):
+                    self._skip(path, "circular link")
+                else:
+                    folder = _Folder((status.st_dev, status.st_ino), above)
+                    waiting += [(inner, folder) for inner in self._inside_of(path)]
+            except OSError as error:
+                self._skip(path, _said_by(error, path))
+
+    def _reason_against(self, path: Path, status: os.stat_result, *, is_top: bool) -> str:
+        if str(path) != _printable(str(path)):
+            return "its name is not UTF-8"
+        if is_top or path.is_symlink():  # a glob may have led through a link
+            target = os.path.realpath(path)
+            if not (self._section.follow_links or self._holds(target)):
+                return (
+                    f"a link out of the folder, to {_printable(target)}; "
+                    "documents.follow_links = true follows it"
+                )
+        if stat.S_ISREG(status.st_mode):
+            return too_large(status.st_size, self._section)
+        return "" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+
+    def _holds(self, target: str) -> bool:
+        return any(Path(target).is_relative_to(folder) for folder in self._inside)
+
+    def _inside_of(self, folder: Path) -> Iterator[Path]:
+        names = os.listdir(folder)  # noqa: PTH208 - names, not paths, are filtered
+        if {"LOCK", "collections"} <= set(names):
+            self._skip(folder, "a Milvus Lite database")
+            return
+        for name in names:
+            inner = folder / name
+            relative = inner.relative_to(self._root).as_posix()
+            hidden = name.startswith(".") and not self._section.hidden
+            if not hidden and not any(
+                fnmatch(relative, pattern) or fnmatch(name, pattern)
+                for pattern in self._section.exclude
+            ):
+                yield inner
+
+    def _skip(self, path: Path, reason: str) -> None:
+        self.unseen.add(path)
+        relative = path.relative_to(self._root).as_posix()
+        shown = relative if relative != "." else path.name
+        self.skipped.append(SkippedFile(_printable(shown), reason, _printable(str(self._root))))
+
+
+def too_large(size: int, section: DocumentsSection) -> str:
+    """Say that a file is larger than allowed; empty if it is not."""
+    if size <= section.max_file_size_mb * 1e6:
+        return ""
     limit = f"documents.max_file_size_mb = {section.max_file_size_mb:g}"
     return f"larger than {limit}: {size / 1e6:.1f} MB"
 
 
+def _said_by(error: OSError, path: Path) -> str:
+    if error.errno == errno.ENOENT and path.is_symlink():
+        return "dangling link: what it points to is not there"
+    return "circular link" if error.errno == errno.ELOOP else f"unreadable: {error.strerror}"
+
+
 def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

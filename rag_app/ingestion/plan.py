@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rag_app.config.sections import DocumentsSection
-from rag_app.documents.discover import SourceFile, content_hash, discover
+from rag_app.documents.discover import SourceFile, discover
 from rag_app.documents.file_types import UnreadableFileError
+from rag_app.documents.read import content_hash
 from rag_app.errors import InputError
 from rag_app.milvus.collection import StoredDocument
 from rag_app.schema import SkippedFile
@@ -95,7 +96,7 @@ def _sort(
     try:
         now = content_hash(file, section)
     except UnreadableFileError as error:
-        plan.skipped.append(SkippedFile(file.path, str(error)))
+        plan.skipped.append(SkippedFile(file.path, str(error), str(file.root)))
         return
     if before is None:
         plan.new.append(file)

@@ -20,9 +20,10 @@ from threading import Event, Thread
 from llama_index.core.schema import MetadataMode, TextNode
 
 from rag_app.config.sections import Config
-from rag_app.documents.discover import SourceFile, read
+from rag_app.documents.discover import SourceFile
 from rag_app.documents.file_types import UnreadableFileError
 from rag_app.documents.node_parser import NodeParser
+from rag_app.documents.read import read
 from rag_app.embedding.base import Embedder
 from rag_app.embedding.factory import build_embedder, describe
 from rag_app.index.apply import apply_index
@@ -286,7 +287,7 @@ class _Pipeline:
                 with self._run.timed("read"):
                     nodes, stale = self._prepare(file)
             except UnreadableFileError as error:
-                self._run.plan.skipped.append(SkippedFile(file.path, str(error)))
+                self._run.plan.skipped.append(SkippedFile(file.path, str(error), str(file.root)))
                 continue
             while len(window.nodes) + len(nodes) > WINDOW:
                 cut = WINDOW - len(window.nodes)

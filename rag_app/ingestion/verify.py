@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rag_app.config.sections import Config
-from rag_app.documents.discover import SourceFile, content_hash
+from rag_app.documents.discover import SourceFile
 from rag_app.documents.file_types import UnreadableFileError
 from rag_app.documents.node_parser import node_id
+from rag_app.documents.read import content_hash
 from rag_app.ingestion.run import ingest
 from rag_app.milvus.collection import CollectionStore, StoredDocument
 from rag_app.milvus.store import open_store

@@ -271,7 +271,7 @@ def test_ctrl_c_ends_the_process_with_130() -> None:
 def test_interrupted_ingest_reports_and_ends_with_130(
     run: Run, docs: Path, fake_embedder: FakeEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rag_app.documents.discover import read
+    from rag_app.documents.read import read
 
     def read_and_interrupt(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)

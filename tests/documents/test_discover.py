@@ -1,18 +1,18 @@
-"""Which files are found under paths, and what is said about the others."""
+"""Which files are found under paths, and what is said of the others."""
 
 import os
 import socket
-from collections.abc import Iterator
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from rag_app.config.sections import DocumentsSection
-from rag_app.documents import discover as readers
-from rag_app.documents.discover import SourceFile, content_hash, discover, read
+from rag_app.documents.discover import SourceFile, discover
 from rag_app.documents.file_types import UnreadableFileError
+from rag_app.documents.read import content_hash, read
 from rag_app.errors import InputError
-from tests.conftest import make_files
+from tests.conftest import make_files, ordinary_user
 
 
 def found(*paths: str | Path, known: list[Path] | None = None, **section: object) -> list[str]:
@@ -86,12 +86,38 @@ def test_part_of_a_known_folder_keeps_its_names(here: Path) -> None:
 
 def test_the_same_path_in_two_folders_is_refused(here: Path) -> None:
     make_files(here, {"one/x.md": "1", "two/x.md": "2"})
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match="have the same path"):
         found("one", "two")
-    for part in (f"'{here}/one/x.md'", f"'{here}/two/x.md'", "'x.md'"):
-        assert part in caught.value.message
-    assert caught.value.remedy.endswith(f"rag-app ingest {here}")
-    assert found(".") == ["one/x.md", "two/x.md"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "a path is empty"),
+        ("x" * 300, "cannot be looked at: File name too long"),
+        ("~nosuchuser/x", "'~nosuchuser/x' is in the home of a user"),
+        ("nul\0byte", "cannot be looked at: embedded null byte"),
+        ("[x]" * 100, "matches nothing"),
+    ],
+)
+def test_path_that_cannot_be_is_an_error(path: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        found("." if path == "[x]" else path)
+    assert len(caught.value.message) < 250
+
+
+def test_folders_nested_deeper_than_python_calls_itself(here: Path) -> None:
+    make_files(here, {"docs/top.md": "top"})
+    os.chdir(here / "docs")
+    for _ in range(1_500):
+        Path("d").mkdir()
+        os.chdir("d")
+    Path("bottom.md").write_text("bottom")
+    os.chdir(here)
+    assert found("docs") == [f"{'d/' * 1_500}bottom.md", "top.md"]
+    with pytest.raises(InputError, match="name the folder instead"):
+        found("**/bottom.md")
+    subprocess.run(["rm", "-r", "docs/d"], check=True)  # shutil.rmtree calls itself
 
 
 def test_hidden_files_are_left_out_unless_asked_for(here: Path) -> None:
@@ -162,11 +188,38 @@ def test_name_that_is_not_utf8_is_skipped(here: Path) -> None:
 # --- links and other things that are no files ----------------------------------------------------
 
 
-def test_links_to_files_and_folders_are_followed(here: Path) -> None:
-    make_files(here, {"docs/a.md": "a", "elsewhere/b.md": "b"})
-    (here / "docs/link.md").symlink_to(here / "elsewhere/b.md")
-    (here / "docs/folder").symlink_to(here / "elsewhere")
-    assert found("docs") == ["a.md", "folder/b.md", "link.md"]
+@pytest.fixture
+def links(here: Path) -> Path:
+    """A folder with links to what is in it, and to what is not."""
+    make_files(here, {"docs/a/a.md": "a", "elsewhere/b.md": "b", "secret.txt": "s"})
+    (here / "docs/in.md").symlink_to("a/a.md")
+    (here / "docs/in").symlink_to("a")
+    (here / "docs/out.md").symlink_to(here / "elsewhere/b.md")
+    (here / "docs/out").symlink_to(here / "elsewhere")
+    (here / "docs/up.txt").symlink_to("../secret.txt")
+    return here / "docs"
+
+
+def test_links_within_the_folder_are_followed_and_others_said(links: Path, here: Path) -> None:
+    assert found(links) == ["a/a.md", "in.md", "in/a.md"]
+    reasons = skipped(links)
+    assert sorted(reasons) == ["out", "out.md", "up.txt"]
+    assert f"a link out of the folder, to {here}/secret.txt" in reasons["up.txt"]
+    assert "documents.follow_links" in reasons["up.txt"]
+    inside = ["a/a.md", "in.md", "in/a.md"]
+    assert found(links, follow_links=True) == sorted([*inside, "out.md", "out/b.md", "up.txt"])
+
+
+def test_a_link_that_is_named_is_followed(links: Path, here: Path) -> None:
+    assert found(links / "out") == ["b.md"]
+    assert found(links / "up.txt") == ["up.txt"]
+    (here / "elsewhere/again.md").symlink_to("b.md")
+    assert found(links / "out", known=[links]) == ["out/again.md", "out/b.md"]
+
+
+def test_globs_do_not_lead_out_through_links(links: Path) -> None:
+    assert found(f"{links}/**/*.md") == ["a/a.md", "in.md", "in/a.md"]
+    assert sorted(skipped(f"{links}/*")) == ["out", "out.md", "up.txt"]
 
 
 def test_dangling_link_is_skipped(here: Path) -> None:
@@ -214,71 +267,39 @@ def test_too_large_file_is_skipped(here: Path) -> None:
     }
 
 
-def test_file_that_grew_since_it_was_found_is_too_large(here: Path) -> None:
-    (here / "a.md").write_text("a" * 100)
-    section = DocumentsSection(max_file_size_mb=0.00005)
-    with pytest.raises(UnreadableFileError, match=r"larger than documents\.max_file_size_mb"):
-        content_hash(SourceFile("a.md", here), section)
+def test_locked_files_and_folders_are_skipped(here: Path) -> None:
+    with ordinary_user() as home:
+        docs = make_files(home / "docs", {"a.md": "a", "locked.md": "l", "closed/x.md": "x"})
+        make_files(docs, {"listed/x.md": "x", "listed/LOCK": "x"})
+        locked = {"locked.md": 0, "closed": 0, "listed": 0o400}
+        for name, mode in locked.items():
+            (docs / name).chmod(mode)
+        assert found(docs) == ["a.md", "locked.md"]
+        assert skipped(docs) == {
+            "closed": "unreadable: Permission denied",
+            "listed/LOCK": "unreadable: Permission denied",
+            "listed/x.md": "unreadable: Permission denied",
+        }
+        with pytest.raises(UnreadableFileError, match="unreadable: Permission denied"):
+            content_hash(SourceFile("locked.md", docs), DocumentsSection())
+        with pytest.raises(InputError, match="cannot be looked at: Permission denied"):
+            found(docs / "closed/x.md")
+        assert skipped(docs / "closed") == {"closed": "unreadable: Permission denied"}
+        for name in locked:
+            (docs / name).chmod(0o700)
 
 
-@pytest.fixture
-def locked(here: Path) -> Iterator[Path]:
-    """A folder with a file and a folder that may not be read."""
-    make_files(here, {"docs/a.md": "a", "docs/locked.md": "l", "docs/closed/x.md": "x"})
-    paths = [here / "docs/locked.md", here / "docs/closed"]
-    for path in paths:
-        path.chmod(0)
-    yield here / "docs"
-    for path in paths:
-        path.chmod(0o700)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_locked_files_and_folders_are_skipped(locked: Path) -> None:
-    assert skipped(locked) == {"closed": "unreadable: Permission denied"}
-    with pytest.raises(UnreadableFileError, match="unreadable: Permission denied"):
-        content_hash(SourceFile("locked.md", locked), DocumentsSection())
-
-
-def test_errors_of_the_system_are_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same as above for root, whom no permission stops."""
-    make_files(here, {"docs/a.md": "a", "docs/closed/x.md": "x"})
+def test_folder_that_fails_to_be_listed_is_skipped(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_files(here, {"docs/a.md": "a", "docs/failing/x.md": "x"})
     list_folder = os.listdir
 
-    def refuse(path: Path) -> list[str]:
-        if Path(path).name == "closed":
-            raise PermissionError(13, "Permission denied")
+    def fail(path: Path) -> list[str]:
+        if Path(path).name == "failing":
+            raise OSError(5, "Input/output error")
         return list_folder(path)
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "listdir", fail)
     assert found("docs") == ["a.md"]
-    assert skipped("docs") == {"closed": "unreadable: Permission denied"}
-
-    def fail(_: Path) -> bytes:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(Path, "read_bytes", fail)
-    with pytest.raises(UnreadableFileError, match="unreadable: Input/output error"):
-        content_hash(SourceFile("a.md", here / "docs"), DocumentsSection())
-
-
-def test_file_that_went_away_is_skipped(here: Path) -> None:
-    with pytest.raises(UnreadableFileError, match="unreadable: No such file"):
-        read(SourceFile("gone.md", here), DocumentsSection())
-
-
-def test_content_hash_is_the_contents(here: Path) -> None:
-    make_files(here, {"a.md": "same", "b.md": "same", "c.md": "other"})
-    a, b, c = (
-        content_hash(SourceFile(x, here), DocumentsSection()) for x in ("a.md", "b.md", "c.md")
-    )
-    assert a == b != c
-    assert read(SourceFile("a.md", here), DocumentsSection()).metadata["content_hash"] == a
-
-
-def test_content_hash_changes_with_the_readers(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_files(here, {"a.md": "same"})
-    file = SourceFile("a.md", here)
-    before = content_hash(file, DocumentsSection())
-    monkeypatch.setattr(readers, "READERS_VERSION", readers.READERS_VERSION + 1)
-    assert content_hash(file, DocumentsSection()) != before
+    assert skipped("docs") == {"failing": "unreadable: Input/output error"}

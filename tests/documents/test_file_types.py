@@ -15,8 +15,9 @@ from pypdf import PdfReader, PdfWriter
 
 from rag_app.config.sections import DocumentsSection
 from rag_app.documents import file_types
-from rag_app.documents.discover import SourceFile, read
+from rag_app.documents.discover import SourceFile
 from rag_app.documents.file_types import PAGE_BREAK, UnreadableFileError
+from rag_app.documents.read import read
 
 Make = Callable[[Path], None]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rag_app.config.sections import Config
-from rag_app.documents import discover as readers
+from rag_app.documents import read as readers
 from rag_app.errors import InputError, VectorStoreError
 from rag_app.ingestion import run as ingestion
 from rag_app.ingestion.run import ingest
@@ -347,4 +347,6 @@ def test_documents_are_listed_in_a_stable_order(ingested: Config) -> None:
 def test_report_is_json(config: Config, docs: Path) -> None:
     (docs / "empty.md").write_text("")
     report = ingest(config, [docs]).to_dict()
-    assert json.loads(json.dumps(report))["skipped"] == [{"path": "empty.md", "reason": "empty"}]
+    assert json.loads(json.dumps(report))["skipped"] == [
+        {"path": "empty.md", "reason": "empty", "root": str(docs)}
+    ]

@@ -1,0 +1,179 @@
+"""One file → a LlamaIndex `Document`, or the reason why not.
+
+Whatever is in a file, or becomes of it while it is read, is that file's own matter: it ends as an
+`UnreadableFileError`, and the text and the title that leave here are valid and bounded.
+"""
+
+import hashlib
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llama_index.core import SimpleDirectoryReader
+from llama_index.core.schema import Document
+
+from rag_app.config.sections import DocumentsSection
+from rag_app.documents.discover import SourceFile, too_large
+from rag_app.documents.file_types import READERS, UnreadableFileError, file_type
+
+# LlamaIndex warns at each file that its own collection of readers is not installed: ours serve.
+logging.getLogger("llama_index.core.readers.file.base").addFilter(
+    lambda record: "llama-index-readers-file" not in record.getMessage()
+)
+
+READERS_VERSION = 1
+"""Part of each content hash: raise it when a reader's output changes, to read files again."""
+
+DOCUMENT_METADATA = ("title", "path", "file_name", "type", "size", "modified")
+"""What every document carries: title and relative path (str), last part of the path (str), type
+(str, see `file_types`), size (int, bytes), modification time (str, ISO 8601 UTC)."""
+
+MAX_TEXT = 50_000_000
+"""Characters of a document; a small file can be made to hold any number."""
+
+MAX_TITLE = 300
+"""Characters of a title: each node carries it, twice, and Milvus takes 65,536 bytes a row."""
+
+
+def read(file: SourceFile, section: DocumentsSection) -> Document:
+    """Read one file.
+
+    Returns
+    -------
+    Document
+        Its id is `SourceFile.document_id`, its metadata is `DOCUMENT_METADATA` with ``root`` and
+        ``content_hash``; only the text reaches the embedder and the LLM.
+
+    Raises
+    ------
+    UnreadableFileError
+        If there is nothing in the file that could be read, with the reason.
+    """
+    with _own_matter():
+        data, before = _read_bytes(file.absolute, section)
+        kind = file_type(file.absolute, data)
+        (part,) = SimpleDirectoryReader.load_file(
+            input_file=file.absolute,
+            file_metadata=lambda _: {},
+            file_extractor={file.absolute.suffix.lower(): READERS[kind]()},
+            raise_on_error=True,
+        )
+        text = _valid(part.text)
+        if not text.strip():
+            raise UnreadableFileError("no text in it")
+        if len(text) > MAX_TEXT:
+            raise UnreadableFileError(
+                f"it holds {len(text):,} characters of text; {MAX_TEXT:,} are read"
+            )
+        if _version(file.absolute.stat()) != _version(before):
+            raise UnreadableFileError(
+                "it changed while it was read; the next ingest reads it again"
+            )
+    metadata: dict[str, Any] = {
+        "title": _title(part.metadata.get("title")) or _title(file.absolute.stem),
+        "path": file.path,
+        "file_name": file.absolute.name,
+        "type": kind,
+        "size": len(data),
+        "modified": _moment(before.st_mtime),
+        "root": str(file.root),
+        "content_hash": _hash(data),
+    }
+    hidden = list(metadata)
+    return Document(
+        id_=file.document_id,
+        text=text,
+        metadata=metadata,
+        excluded_embed_metadata_keys=hidden,
+        excluded_llm_metadata_keys=hidden,
+    )
+
+
+def content_hash(file: SourceFile, section: DocumentsSection) -> str:
+    """Return a hex digest of a file's bytes and the readers' version: equal means nothing to do.
+
+    Raises
+    ------
+    UnreadableFileError
+        As `read` does, for what can be told without parsing.
+    """
+    with _own_matter():
+        data, _ = _read_bytes(file.absolute, section)
+        file_type(file.absolute, data)
+    return _hash(data)
+
+
+@contextmanager
+def _own_matter() -> Iterator[None]:
+    """Turn whatever one file causes into the reason why it is skipped: no other is to suffer."""
+    try:
+        yield
+    except UnreadableFileError:
+        raise
+    except MemoryError:
+        raise UnreadableFileError("it takes more memory than there is") from None
+    except OSError as error:
+        raise UnreadableFileError(f"unreadable: {error.strerror or _one_line(error)}") from None
+    except Exception as error:  # LlamaIndex wraps what a reader raises
+        cause = error.__cause__ or error
+        if isinstance(cause, UnreadableFileError):
+            raise cause from None
+        raise UnreadableFileError(f"truncated or damaged: {_one_line(cause)}") from error
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(f"{READERS_VERSION}\0".encode() + data).hexdigest()[:32]
+
+
+def _version(status: os.stat_result) -> tuple[int, int]:
+    """Return what tells that a file was written to."""
+    return status.st_mtime_ns, status.st_size
+
+
+def _read_bytes(path: Path, section: DocumentsSection) -> tuple[bytes, os.stat_result]:
+    """Read a regular file without ever waiting: /proc/kmsg is one, and so may be a pipe by now."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableFileError("not a regular file")
+        data = bytearray()
+        while piece := file.read(1_000_000):
+            data += piece
+            if reason := too_large(max(len(data), status.st_size), section):
+                raise UnreadableFileError(reason)
+        if piece is None:
+            raise UnreadableFileError("unreadable: it has no end, the system makes it as one reads")
+    if not data.strip():
+        raise UnreadableFileError("empty")
+    return bytes(data), status
+
+
+def _valid(text: str) -> str:
+    """Join surrogates that make a character, and replace the others: UTF-8 has none."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _title(title: Any) -> str:
+    """Return a title in one line, not longer than any row can carry."""
+    line = " ".join(_valid(str(title or ""))[: 10 * MAX_TITLE].split())
+    return line if len(line) <= MAX_TITLE else f"{line[: MAX_TITLE - 1]}…"
+
+
+def _moment(seconds: float) -> str:
+    """Return a time as ISO 8601; what no calendar holds becomes its first or last second."""
+    last = datetime.max.replace(tzinfo=UTC, microsecond=0)
+    first = datetime.min.replace(tzinfo=UTC)
+    within = min(max(seconds, first.timestamp()), last.timestamp())
+    return datetime.fromtimestamp(within, UTC).isoformat(timespec="seconds")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
