@@ -68,8 +68,7 @@ def engine_arguments(section: LLMSection) -> dict[str, Any]:
                 (f"did you mean {' or '.join(map(repr, near))}? " if near else "")
                 + "vLLM's documentation lists them under Engine Arguments",
             )
-    # Log statistics have the prefix cache's hits, which `rag-app batch` reports.
-    ours = {"trust_remote_code": False, "disable_log_stats": False, "use_tqdm_on_load": False}
+    ours = {"trust_remote_code": False, "use_tqdm_on_load": False}
     return {"model": section.model, **ours, **section.engine}
 
 

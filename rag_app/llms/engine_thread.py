@@ -1,16 +1,18 @@
 """The thread that owns a vLLM engine: requests come in by a queue, pieces of answers go out.
 
 vLLM's engine is not safe for threads, and batches only what is handed to it between two steps. So
-one thread does everything that touches it, and any number of threads and event loops ask that one.
+one thread does everything that touches it, and any number of threads and event loops ask that one
+(`rag_app.llms.shared_engine`).
 """
 
-import asyncio
 import gc
 import itertools
+import os
 import queue
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +42,8 @@ class Piece:
         So far. Cached ones are those of the prompt that the prefix cache had.
     finish_reason
         "stop", "length", … on the last piece, else None.
+    logprobs
+        Of the new tokens, as vLLM gives them; None where they were not asked for.
     """
 
     index: int
@@ -48,17 +52,41 @@ class Piece:
     cached_tokens: int
     completion_tokens: int
     finish_reason: str | None
+    logprobs: Any = None
 
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt as token ids, and vLLM's `SamplingParams` for it."""
+    """A prompt as token ids, and vLLM's `SamplingParams` for it.
+
+    Attributes
+    ----------
+    cache_salt
+        The prefix cache has only what was asked with the same one; empty: with none.
+    """
 
     tokens: Sequence[int]
     sampling: Any
+    cache_salt: str = ""
 
 
-_Put = Callable[[Piece | RagAppError], None]
+Put = Callable[[Piece | RagAppError], None]
+
+
+@dataclass
+class _Taker:
+    """Who waits for a request's pieces, and what it had so far."""
+
+    put: Put
+    owner: object
+    index: int
+    prompt_tokens: int
+    completion_tokens: int = 0
+    is_counted: bool = False
+
+
+_LIFECYCLE = threading.RLock()
+"""Held while an engine is started or stopped: vLLM keeps state of the whole process meanwhile."""
 
 _RUNNING: "set[EngineThread]" = set()
 
@@ -70,29 +98,35 @@ class EngineThread:
     ----------
     start
         Makes the engine; called in the thread.
-    timeout
-        Seconds without a step after which takers give up.
     """
 
-    def __init__(self, start: "Callable[[], vllm.LLM]", timeout: float) -> None:
+    def __init__(self, start: "Callable[[], vllm.LLM]") -> None:
         self._start = start
-        self._timeout = timeout
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._takers: dict[str, tuple[_Put, int, int]] = {}
-        self._completed: dict[str, int] = {}
+        self._takers: dict[str, _Taker] = {}
         self._ids = itertools.count()
         self._ready = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._process: int | None = None
         self._llm: vllm.LLM | None = None
         self._failure: RagAppError | None = None
         self._closing = False
         self._last_step = time.monotonic()
+        self._looked_up = self._found = 0
 
     @property
-    def started(self) -> bool:
-        """Whether the engine runs."""
-        return self._llm is not None
+    def is_usable(self) -> bool:
+        """Whether it runs or can still be started."""
+        return self._failure is None and not self._closing
+
+    @property
+    def prefix_cache(self) -> tuple[int, int]:
+        """How many prompt tokens were looked up in the prefix cache so far, and found.
+
+        vLLM's own counters are those of the engine that was started last in the process.
+        """
+        return self._looked_up, self._found
 
     def engine(self) -> "vllm.LLM":
         """Return the engine, started if need be, for what is safe to read from any thread.
@@ -100,84 +134,75 @@ class EngineThread:
         Raises
         ------
         RagAppError
-            If it could not be started, has failed, or was closed.
+            If it could not be started, has failed, was closed, or runs in the process that this
+            one was forked from.
         """
+        self._check_process()
         with self._lock:
             if self._closing:
-                raise LLMError("the vLLM engine was closed", "build the LLM again")
+                raise closed()
             if self._thread is None:
+                self._process = os.getpid()
                 self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
                 self._thread.start()
         while not self._ready.wait(POLL_SECONDS):  # a plain wait() would not see Ctrl-C on Windows
             pass
+        llm = self._llm
         if self._failure is not None:
-            raise self._failure
-        assert self._llm is not None  # noqa: S101
-        return self._llm
+            raise _again(self._failure)
+        if llm is None:
+            raise closed()
+        return llm
 
-    def ask(self, requests: Sequence[Request]) -> Generator[Piece, None, None]:
-        """Have prompts answered, and yield pieces as they come; leaving early aborts the rest.
+    def submit(self, requests: Sequence[Request], put: Put, owner: object) -> list[str]:
+        """Have prompts answered, the pieces handed to `put`; return the requests' names."""
+        names = [str(next(self._ids)) for _ in requests]
 
-        Raises
-        ------
-        LLMError
-            If the engine fails, or makes no step for `timeout` seconds.
-        """
-        self.engine()
-        pieces: queue.SimpleQueue[Piece | RagAppError] = queue.SimpleQueue()
-        names = self._submit(requests, pieces.put)
-        unfinished = len(names)
-        try:
-            while unfinished:
-                try:
-                    piece = pieces.get(timeout=min(POLL_SECONDS, self._timeout))
-                except queue.Empty:
-                    self._check_alive()
-                    continue
-                if isinstance(piece, RagAppError):
-                    raise piece
-                unfinished -= piece.finish_reason is not None
-                yield piece
-        finally:
-            if unfinished:
-                self._inbox.put(lambda: self._abort(names))
+        def add_all() -> None:
+            for index, (name, request) in enumerate(zip(names, requests, strict=True)):
+                self._add(name, request, _Taker(put, owner, index, len(request.tokens)))
 
-    async def aask(self, requests: Sequence[Request]) -> AsyncGenerator[Piece, None]:
-        """Do as `ask`, from an event loop and without blocking it."""
-        await asyncio.to_thread(self.engine)
-        loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[Piece | RagAppError] = asyncio.Queue()
+        if not self._takers:
+            self._last_step = time.monotonic()  # the engine was idle, not stuck
+        self._inbox.put(add_all)
+        return names
 
-        def put(piece: Piece | RagAppError) -> None:
-            try:
-                loop.call_soon_threadsafe(pieces.put_nowait, piece)
-            except RuntimeError:  # the loop was closed without the taker being told
-                self._inbox.put(lambda: self._abort(names))
+    def abort(self, names: Sequence[str]) -> None:
+        """Stop working on requests; nobody waits for them any more."""
+        self._inbox.put(lambda: self._abort(names))
 
-        names = self._submit(requests, put)
-        unfinished = len(names)
-        try:
-            while unfinished:
-                try:
-                    async with asyncio.timeout(min(POLL_SECONDS, self._timeout)):
-                        piece = await pieces.get()
-                except TimeoutError:
-                    self._check_alive()
-                    continue
-                if isinstance(piece, RagAppError):
-                    raise piece
-                unfinished -= piece.finish_reason is not None
-                yield piece
-        finally:
-            if unfinished:
-                self._inbox.put(lambda: self._abort(names))
+    def leave(self, owner: object) -> None:
+        """Abort the requests of one owner, and tell those that wait for them."""
+
+        def leave() -> None:
+            names = [name for name, taker in self._takers.items() if taker.owner is owner]
+            takers = [self._takers[name] for name in names]
+            self._abort(names)
+            for taker in takers:
+                taker.put(closed())
+
+        self._inbox.put(leave)
 
     def unfinished(self) -> int:
         """Count the requests that the engine still works on."""
         return len(self._takers)
 
+    def check(self, timeout: float) -> None:
+        """Raise if there is nothing to wait for: it failed, was closed, or makes no steps."""
+        if self._failure is not None:
+            raise _again(self._failure)
+        if self._closing:
+            raise closed()
+        if (silent := time.monotonic() - self._last_step) > timeout:
+            raise LLMError(
+                f"the vLLM engine has made no step for {silent:.0f} seconds",
+                "raise llm.timeout, or lower llm.engine.max_num_batched_tokens",
+            )
+
     def close(self) -> None:
         """Stop the engine and free its memory; unfinished requests fail. Does nothing twice."""
+        if self._process not in {None, os.getpid()}:
+            return
         with self._lock:
             self._closing = True
             thread = self._thread
@@ -185,35 +210,24 @@ class EngineThread:
             self._inbox.put(lambda: None)
             thread.join(CLOSE_SECONDS)
 
-    def _submit(self, requests: Sequence[Request], put: _Put) -> list[str]:
-        names = [str(next(self._ids)) for _ in requests]
-
-        def add_all() -> None:
-            for index, (name, request) in enumerate(zip(names, requests, strict=True)):
-                self._add(name, index, request, put)
-
-        if not self._takers:
-            self._last_step = time.monotonic()  # the engine was idle, not stuck
-        self._inbox.put(add_all)
-        return names
-
-    def _check_alive(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-        if self._closing:
-            raise LLMError("the vLLM engine was closed before it had answered")
-        if (silent := time.monotonic() - self._last_step) > self._timeout:
-            raise LLMError(
-                f"the vLLM engine has made no step for {silent:.0f} seconds",
-                "raise llm.timeout, or lower llm.engine.max_num_batched_tokens",
-            )
+    def _check_process(self) -> None:
+        if self._process in {None, os.getpid()} and not _inherited():
+            return
+        raise LLMError(
+            f"this process ({os.getpid()}) was forked from one with a vLLM engine in it, and an "
+            "engine does not survive that",
+            'start processes with multiprocessing\'s "spawn", or ask a server: llm.backend = '
+            '"vllm-server"',
+        )
 
     # What follows runs in the thread only.
 
     def _run(self) -> None:
         try:
-            self._llm = self._start()
-            _RUNNING.add(self)
+            with _LIFECYCLE:
+                _guard_cleanup()
+                self._llm = self._start()
+                _RUNNING.add(self)
         except RagAppError as error:
             self._failure = error
             return
@@ -230,11 +244,12 @@ class EngineThread:
         except Exception as error:
             self._failure = LLMError(
                 f"the vLLM engine failed: {error or type(error).__name__}",
-                "its log is on standard error; start again, with less of what it ran out of",
+                "its log is on standard error; build the LLM again, with less of what it ran out "
+                "of",
             )
             self._failure.__cause__ = error
         finally:
-            self._fail_all(self._failure or LLMError("the vLLM engine was closed"))
+            self._fail_all()
             self._shut_down()
 
     def _take_in(self) -> None:
@@ -248,71 +263,138 @@ class EngineThread:
                 return
 
     def _step(self) -> None:
-        assert self._llm is not None  # noqa: S101
         if not self._takers:
             return
-        outputs: list[Any] = self._llm.llm_engine.step()
+        outputs: list[Any] = self._own().llm_engine.step()
         self._last_step = time.monotonic()
         for output in outputs:
-            found = self._takers.get(output.request_id)
-            if found is None:
+            taker = self._takers.get(output.request_id)
+            if taker is None:
                 continue
-            put, index, prompt_tokens = found
             answer: Any = output.outputs[0]
             # With DELTA only the new tokens are there; with FINAL_ONLY all of them.
-            completed = self._completed[output.request_id] + len(answer.token_ids)
-            self._completed[output.request_id] = completed
+            taker.completion_tokens += len(answer.token_ids)
+            cached = int(output.num_cached_tokens or 0)
+            if not taker.is_counted:
+                taker.is_counted = True
+                self._looked_up += taker.prompt_tokens
+                self._found += cached
             if output.finished:
-                self._forget(output.request_id)
-            put(
+                del self._takers[output.request_id]
+            if answer.finish_reason in {"error", "abort"}:
+                taker.put(_unanswered(answer.finish_reason))
+                continue
+            taker.put(
                 Piece(
-                    index=index,
+                    index=taker.index,
                     text=answer.text,
-                    prompt_tokens=prompt_tokens,
-                    cached_tokens=output.num_cached_tokens or 0,
-                    completion_tokens=completed,
+                    prompt_tokens=taker.prompt_tokens,
+                    cached_tokens=cached,
+                    completion_tokens=taker.completion_tokens,
                     finish_reason=(answer.finish_reason or "stop") if output.finished else None,
+                    logprobs=answer.logprobs,
                 )
             )
 
-    def _add(self, name: str, index: int, request: Request, put: _Put) -> None:
-        from vllm.exceptions import VLLMClientError
-
-        assert self._llm is not None  # noqa: S101
-        self._takers[name] = (put, index, len(request.tokens))
-        self._completed[name] = 0
-        engine = self._llm.llm_engine
+    def _add(self, name: str, request: Request, taker: _Taker) -> None:
+        self._takers[name] = taker
+        engine = self._own().llm_engine
+        given: dict[str, Any] = {"prompt_token_ids": list(request.tokens)}
+        if request.cache_salt:
+            given["cache_salt"] = request.cache_salt
         try:
-            (prompt,) = engine.renderer.render_cmpl([{"prompt_token_ids": list(request.tokens)}])
+            (prompt,) = engine.renderer.render_cmpl([given])
             engine.add_request(name, prompt, request.sampling)
-        except (VLLMClientError, ValueError, TypeError) as error:
-            self._forget(name)
-            put(InputError(f"vLLM refuses the request: {error}", "change what the message names"))
+        except Exception as error:  # vLLM raises whatever it stumbles over; it is this request's
+            del self._takers[name]
+            with suppress(Exception):
+                engine.abort_request([name])
+            said = str(error) or "it says nothing more"
+            refused = InputError(
+                f"vLLM refuses the request: {type(error).__name__}: {said}",
+                "change what the message names, in the call or in llm.sampling",
+            )
+            refused.__cause__ = error
+            taker.put(refused)
 
     def _abort(self, names: Sequence[str]) -> None:
-        if running := [name for name in names if name in self._takers]:
-            for name in running:
-                self._forget(name)
-            assert self._llm is not None  # noqa: S101
-            self._llm.llm_engine.abort_request(running)
+        running = [name for name in names if self._takers.pop(name, None) is not None]
+        if running:
+            self._own().llm_engine.abort_request(running)
 
-    def _forget(self, name: str) -> None:
-        self._takers.pop(name, None)
-        self._completed.pop(name, None)
+    def _own(self) -> "vllm.LLM":
+        assert self._llm is not None  # noqa: S101 - only the thread itself unsets it
+        return self._llm
 
-    def _fail_all(self, error: RagAppError) -> None:
-        for put, _, _ in list(self._takers.values()):
-            put(error)
+    def _fail_all(self) -> None:
+        for taker in self._takers.values():
+            taker.put(_again(self._failure) if self._failure else closed())
         self._takers.clear()
 
     def _shut_down(self) -> None:
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
-        llm, self._llm = self._llm, None
-        if llm is not None:
-            llm.llm_engine.engine_core.shutdown()
-            del llm
-        gc.collect()  # the engine has cycles, and its memory is wanted now
-        _RUNNING.discard(self)
-        if not _RUNNING:  # what is cleaned up here is shared by all engines of a process
-            cleanup_dist_env_and_memory()
+        with _LIFECYCLE:
+            _RUNNING.discard(self)  # first: `_guard_cleanup` asks who is left
+            llm, self._llm = self._llm, None
+            if llm is not None:
+                llm.llm_engine.engine_core.shutdown()
+                del llm
+            gc.collect()  # the engine has cycles, and its memory is wanted now
+            if not _RUNNING:
+                cleanup_dist_env_and_memory()
+
+
+def closed() -> LLMError:
+    """Return the error of an engine that is asked after it was closed."""
+    return LLMError("the vLLM engine was closed", "build the LLM again")
+
+
+def _unanswered(reason: str) -> LLMError:
+    return LLMError(
+        f"the vLLM engine gave a request up (its reason: {reason!r})",
+        "its log has more, with VLLM_LOGGING_LEVEL=ERROR or lower in the environment",
+    )
+
+
+def _again(error: RagAppError) -> RagAppError:
+    """Copy an error: one that is raised again and again keeps the frames of every time."""
+    copy = type(error)(error.message, error.remedy)
+    copy.__cause__ = error.__cause__
+    return copy
+
+
+def _inherited() -> bool:
+    """Whether engines run in the process that this one was forked from."""
+    return any(engine._process != os.getpid() for engine in _RUNNING)
+
+
+def _guard_cleanup() -> None:
+    """Let the last engine of the process alone clean up what all of them share.
+
+    vLLM's `EngineCore.shutdown` destroys the groups of every engine, whichever is shut down.
+    """
+    from vllm.v1.engine import core
+
+    clean_up = core.cleanup_dist_env_and_memory
+    if getattr(clean_up, "is_guarded", False):
+        return
+
+    def guarded(*arguments: Any, **options: Any) -> None:
+        if not _RUNNING:
+            clean_up(*arguments, **options)
+
+    guarded.is_guarded = True  # type: ignore[attr-defined]
+    core.cleanup_dist_env_and_memory = guarded
+
+
+def _after_fork() -> None:
+    """Keep a forked process from waiting for locks that its parent holds."""
+    global _LIFECYCLE
+    _LIFECYCLE = threading.RLock()
+    for engine in _RUNNING:
+        engine._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -7,14 +7,15 @@ model's chat template and window.
 
 import asyncio
 import copy
+import secrets
 import sys
 import threading
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.generic_utils import messages_to_prompt
+from llama_index.core.base.llms.types import LogProb
 from llama_index.core.llms import (
     ChatMessage,
     ChatResponse,
@@ -33,8 +34,10 @@ from pydantic import PrivateAttr
 from rag_app.config.sections import LLMSection
 from rag_app.errors import InputError
 from rag_app.llms import PackableLLM
-from rag_app.llms.engine_start import engine_arguments, start_engine
-from rag_app.llms.engine_thread import EngineThread, Piece, Request
+from rag_app.llms.engine_start import engine_arguments
+from rag_app.llms.engine_thread import Piece, Request
+from rag_app.llms.sampling import sampling_parameters
+from rag_app.llms.shared_engine import SharedEngine
 from rag_app.llms.window import choose_window
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 
 class VllmEngine(PackableLLM):
     """A vLLM engine in this process, started when it is first asked something.
+
+    All of one configuration's `VllmEngine` share one engine; the last one closed stops it.
 
     Sampling parameters are those of the configuration; each call's own (``temperature``, ``stop``,
     ``seed``, … by the names of vLLM's `SamplingParams`) win over them, and both over the model's
@@ -57,17 +62,14 @@ class VllmEngine(PackableLLM):
     """
 
     _section: LLMSection = PrivateAttr()
-    _thread: EngineThread = PrivateAttr()
+    _shared: SharedEngine = PrivateAttr()
     _tokenizer: Any = PrivateAttr(default=None)
     _tokenizer_lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def __init__(self, section: LLMSection, arguments: Mapping[str, Any]) -> None:
         super().__init__()
-        given = dict(arguments)
         self._section = section
-        self._thread = EngineThread(lambda: start_engine(given), section.timeout)
-        # Also at exit, while Python can still join the thread: no process is left behind.
-        weakref.finalize(self, self._thread.close)
+        self._shared = SharedEngine(arguments, section.timeout)
 
     @classmethod
     def class_name(cls) -> str:
@@ -77,7 +79,7 @@ class VllmEngine(PackableLLM):
     @property
     def engine(self) -> "vllm.LLM":
         """VLLM's own object, started if need be. Read it; only the engine's thread may step it."""
-        return self._thread.engine()
+        return self._shared.engine()
 
     @property
     def metadata(self) -> LLMMetadata:
@@ -93,12 +95,12 @@ class VllmEngine(PackableLLM):
         )
 
     def close(self) -> None:
-        """Stop the engine and free its memory."""
-        self._thread.close()
+        """Let go of the engine, which stops and frees its memory when nobody else uses it."""
+        self._shared.close()
 
     def unfinished(self) -> int:
         """Count the requests that the engine still works on."""
-        return self._thread.unfinished()
+        return self._shared.unfinished()
 
     def count_tokens(self, prompt: str) -> int:
         """Count a prompt's tokens as the engine gets them, chat template included."""
@@ -106,17 +108,11 @@ class VllmEngine(PackableLLM):
 
     def prefix_cache(self) -> tuple[int, int]:
         """Return how many prompt tokens the engine has looked up in its prefix cache, and found."""
-        counters = {metric.name: metric for metric in self.engine.get_metrics()}
-        looked_up, found = (
-            int(getattr(counters.get(f"vllm:prefix_cache_{name}"), "value", 0))
-            for name in ("queries", "hits")
-        )
-        return looked_up, found
+        return self._shared.prefix_cache()
 
     def forget_prefixes(self) -> dict[str, Any]:
-        """Empty the prefix cache, while nothing is being answered."""
-        self.engine.reset_prefix_cache()
-        return {}
+        """Return a new salt: vLLM finds a prompt only among those that were sent with the same."""
+        return {"cache_salt": secrets.token_hex(16)}
 
     # At once
 
@@ -190,7 +186,7 @@ class VllmEngine(PackableLLM):
     ) -> Iterator[tuple[int, CompletionResponse]]:
         """Do as `generate`, yielding each prompt's index and answer as soon as it is finished."""
         requests = [self._request(self._tokens_of_prompt(prompt), kwargs) for prompt in prompts]
-        with closing(self._thread.ask(requests)) as pieces:
+        with closing(self._shared.ask(requests)) as pieces:
             for piece in pieces:
                 yield piece.index, _completion(piece)
 
@@ -239,27 +235,18 @@ class VllmEngine(PackableLLM):
     def _request(
         self, tokens: Sequence[int], kwargs: Mapping[str, Any], *, streaming: bool = False
     ) -> Request:
-        from vllm import SamplingParams
-        from vllm.exceptions import VLLMClientError
-        from vllm.sampling_params import RequestOutputKind
-
         model = self.engine.model_config
+        given = dict(kwargs)
+        salt = given.pop("cache_salt", "")
         asked = {
             **model.get_diff_sampling_param(),
             "temperature": self._section.temperature,
             "top_p": self._section.top_p,
             "max_tokens": self._section.max_tokens,
             **self._section.sampling,
-            **kwargs,
+            **given,
         }
-        kind = RequestOutputKind.DELTA if streaming else RequestOutputKind.FINAL_ONLY
-        try:
-            sampling = SamplingParams(**asked, output_kind=kind)
-        except (VLLMClientError, TypeError, ValueError) as error:
-            raise InputError(
-                f"vLLM refuses the sampling parameters: {error}",
-                "change what the message names, in the call or in llm.sampling",
-            ) from error
+        sampling = sampling_parameters(asked, streaming=streaming)
         window = int(model.max_model_len)
         if len(tokens) + (sampling.max_tokens or 1) > window:
             raise InputError(
@@ -267,26 +254,26 @@ class VllmEngine(PackableLLM):
                 f"{sampling.max_tokens} is more than the window of {window}",
                 "shorten the prompt, lower llm.max_tokens, or raise llm.engine.max_model_len",
             )
-        return Request(tokens, sampling)
+        return Request(tokens, sampling, salt)
 
     def _whole(self, requests: Sequence[Request]) -> list[Piece]:
-        with closing(self._thread.ask(requests)) as pieces:
+        with closing(self._shared.ask(requests)) as pieces:
             return list(pieces)
 
     async def _awhole(self, request: Request) -> Piece:
-        async with aclosing(self._thread.aask([request])) as pieces:
+        async with aclosing(self._shared.aask([request])) as pieces:
             return [piece async for piece in pieces][-1]
 
     def _stream(self, request: Request) -> CompletionResponseGen:
         text = ""
-        with closing(self._thread.ask([request])) as pieces:
+        with closing(self._shared.ask([request])) as pieces:
             for piece in pieces:
                 text += piece.text
                 yield _completion(piece, text)
 
     async def _astream(self, request: Request) -> CompletionResponseAsyncGen:
         text = ""
-        async with aclosing(self._thread.aask([request])) as pieces:
+        async with aclosing(self._shared.aask([request])) as pieces:
             async for piece in pieces:
                 text += piece.text
                 yield _completion(piece, text)
@@ -317,18 +304,31 @@ def _text(message: ChatMessage) -> str:
 
 def _completion(piece: Piece, text: str | None = None) -> CompletionResponse:
     """Make LlamaIndex's response of a piece; `text` is the whole text so far, of a stream."""
+    usage = {
+        "prompt_tokens": piece.prompt_tokens,
+        "cached_tokens": piece.cached_tokens,
+        "completion_tokens": piece.completion_tokens,
+        "total_tokens": piece.prompt_tokens + piece.completion_tokens,
+    }
     return CompletionResponse(
         text=piece.text if text is None else text,
         delta=None if text is None else piece.text,
-        raw=piece,
-        additional_kwargs={
-            "prompt_tokens": piece.prompt_tokens,
-            "cached_tokens": piece.cached_tokens,
-            "completion_tokens": piece.completion_tokens,
-            "total_tokens": piece.prompt_tokens + piece.completion_tokens,
-            "finish_reason": piece.finish_reason,
-        },
+        raw={"usage": usage, "finish_reason": piece.finish_reason},
+        logprobs=None if piece.logprobs is None else [_likeliest(each) for each in piece.logprobs],
+        additional_kwargs={**usage, "finish_reason": piece.finish_reason},
     )
+
+
+def _likeliest(position: Mapping[int, Any]) -> list[LogProb]:
+    """Make LlamaIndex's log probabilities of vLLM's for one token: the chosen one comes first."""
+    return [
+        LogProb(
+            token=found.decoded_token or "",
+            logprob=found.logprob,
+            bytes=list((found.decoded_token or "").encode()),
+        )
+        for found in position.values()
+    ]
 
 
 def _chat(response: CompletionResponse) -> ChatResponse:
@@ -336,6 +336,7 @@ def _chat(response: CompletionResponse) -> ChatResponse:
         message=ChatMessage(role=MessageRole.ASSISTANT, content=response.text),
         delta=response.delta,
         raw=response.raw,
+        logprobs=response.logprobs,
         additional_kwargs=response.additional_kwargs,
     )
 
