@@ -32,6 +32,8 @@ from rag_app.index.types import INDEX_TYPES
 
 MASK = "********"
 
+_SECRET_NAME = re.compile(r"(^|_)(token|key|secret|password)$", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class _Layer:
@@ -123,6 +125,7 @@ def _rows(config: Config, section: BaseModel, prefix: str) -> Iterator[dict[str,
             continue
         if isinstance(value, SecretStr):
             value = MASK if value.get_secret_value() else ""
+        value = _without_secrets(value)
         help_text = " ".join((field.description or "").split())
         yield {"key": key, "value": value, "origin": config.origin(key), "help": help_text}
 
@@ -332,8 +335,19 @@ def _put(merged: dict[str, Any], key: str, value: Any) -> str:
     return ".".join([*field, last] if model is not None else field)
 
 
+def _without_secrets(value: Any) -> Any:
+    """Mask what a free table, such as ``llm.engine``, holds under the name of a secret."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: MASK if _SECRET_NAME.search(str(name)) and within else _without_secrets(within)
+        for name, within in value.items()
+    }
+
+
 def _mask(value: Any) -> str:
-    """Show a value without the password that a URL in it may hold, and not all of a long one."""
+    """Show a value without a URL's password or a table's secret, and not all of a long one."""
+    value = _without_secrets(value)
     return shortened(re.sub(r"//[^/@\s]*@", f"//{MASK}@", repr(value)))
 
 
@@ -347,9 +361,9 @@ def _as_config_error(error: ValidationError, origins: Mapping[str, str], file: P
         file.name,
     )
     value = first["input"]
-    shown = (
-        MASK if isinstance(value, SecretStr) or parts[-1] in {"token", "api_key"} else _mask(value)
-    )
+    # A table that could not be read is a text, with whatever secret the table was to hold.
+    is_secret = isinstance(value, SecretStr) or first["type"] == "dict_type"
+    shown = MASK if is_secret or parts[-1] in {"token", "api_key"} else _mask(value)
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         reason = "there is no such key"

@@ -327,6 +327,21 @@ def test_no_error_shows_a_secret_of_environment_or_command_line(
     assert "Hu5h" not in result.output
 
 
+def test_a_secret_inside_the_engines_arguments_is_masked(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for broken in (f'{{hf_token = "{SECRET}"', f"hf_token={SECRET}", f'["{SECRET}"]'):
+        monkeypatch.setenv("RAG_APP_LLM__ENGINE", broken)
+        result = run("config", "show")
+        assert result.exit_code == 2
+        assert "llm.engine" in result.output
+        assert "Hu5h" not in result.output
+    monkeypatch.setenv("RAG_APP_LLM__ENGINE", f'{{hf_token = "{SECRET}", max_num_seqs = 2}}')
+    shown = run("config", "show", "--json").stdout
+    assert "Hu5h" not in shown
+    assert "max_num_seqs" in shown
+
+
 def test_a_secret_is_no_part_of_the_configs_repr() -> None:
     config = load_config(write(SECRETS))
     assert "Hu5h" not in f"{config!r} {config}"
