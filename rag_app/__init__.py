@@ -12,11 +12,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rag_app.app import build_index, build_query_engine, build_retriever
+    from rag_app.app import (
+        RagApp,
+        build_batch,
+        build_chat_engine,
+        build_index,
+        build_query_engine,
+        build_retriever,
+    )
     from rag_app.config.loader import load_config
     from rag_app.config.sections import Config
+    from rag_app.embedding.factory import build_embedder
     from rag_app.errors import RagAppError
     from rag_app.ingestion.run import ingest
+    from rag_app.llms import build_llm
+    from rag_app.milvus.store import open_store
+    from rag_app.retrieval.reranker import build_reranker
     from rag_app.schema import IngestReport, LedgerEntry, Source
 
 _HOMES = {
@@ -28,9 +39,17 @@ _HOMES = {
     "ingest": "rag_app.ingestion.run",
     "IngestReport": "rag_app.schema",
     # answers out
+    "RagApp": "rag_app.app",
     "build_index": "rag_app.app",
     "build_retriever": "rag_app.app",
     "build_query_engine": "rag_app.app",
+    "build_chat_engine": "rag_app.app",
+    "build_batch": "rag_app.app",
+    # parts
+    "build_embedder": "rag_app.embedding.factory",
+    "build_llm": "rag_app.llms",
+    "build_reranker": "rag_app.retrieval.reranker",
+    "open_store": "rag_app.milvus.store",
     "LedgerEntry": "rag_app.schema",
     "Source": "rag_app.schema",
 }
@@ -39,13 +58,20 @@ __all__ = [
     "Config",
     "IngestReport",
     "LedgerEntry",
+    "RagApp",
     "RagAppError",
     "Source",
+    "build_batch",
+    "build_chat_engine",
+    "build_embedder",
     "build_index",
+    "build_llm",
     "build_query_engine",
+    "build_reranker",
     "build_retriever",
     "ingest",
     "load_config",
+    "open_store",
 ]
 __version__ = "0.1.0"
 

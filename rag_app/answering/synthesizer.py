@@ -5,7 +5,7 @@ One question is one LLM call: no refine loops, and no context is cut without the
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from llama_index.core.base.response.schema import (
@@ -139,7 +139,13 @@ class RagSynthesizer(BaseSynthesizer):
 
 
 class PromptSynthesizer(RagSynthesizer):
-    """Renders the prompt template over what fits the window, and asks the LLM."""
+    """Renders the prompt template over what fits the window, and asks the LLM.
+
+    Parameters
+    ----------
+    sampling
+        Keyword arguments of each call of the LLM, e.g. ``max_tokens``, which packing heeds.
+    """
 
     def __init__(
         self,
@@ -148,8 +154,10 @@ class PromptSynthesizer(RagSynthesizer):
         *,
         streaming: bool,
         order: str = "best_last",
+        sampling: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(llm, streaming=streaming)
+        self._sampling = dict(sampling or {})
         self._order = ORDERS[order]
         self._template = template
         self._packable = llm
@@ -161,7 +169,7 @@ class PromptSynthesizer(RagSynthesizer):
             nodes,
             lambda ordered: self._template.render(number_sources(ordered), question),
             self._packable.count_tokens,
-            metadata.context_window - metadata.num_output,
+            metadata.context_window - self._sampling.get("max_tokens", metadata.num_output),
             self._order,
         )
 
@@ -172,7 +180,9 @@ class PromptSynthesizer(RagSynthesizer):
         asked = [index for index, pack in enumerate(packed) if pack.nodes]
         for index in sorted(set(range(len(questions))) - set(asked)):
             yield index, CompletionResponse(text=NOTHING_RELEVANT)
-        for position, reply in self._packable.generate_each([packed[i].prompt for i in asked]):
+        for position, reply in self._packable.generate_each(
+            [packed[i].prompt for i in asked], **self._sampling
+        ):
             yield asked[position], reply
 
     def prefix_cache(self) -> tuple[int, int]:
@@ -180,23 +190,31 @@ class PromptSynthesizer(RagSynthesizer):
         return self._packable.prefix_cache()
 
     def _answer(self, question: str, packed: Packed) -> str:
-        return self._llm.complete(packed.prompt).text if packed.nodes else NOTHING_RELEVANT
+        return (
+            self._llm.complete(packed.prompt, **self._sampling).text
+            if packed.nodes
+            else NOTHING_RELEVANT
+        )
 
     def _stream(self, question: str, packed: Packed) -> Generator[str, None, None]:
         if not packed.nodes:
             yield NOTHING_RELEVANT
             return
-        for piece in self._llm.stream_complete(packed.prompt):
+        for piece in self._llm.stream_complete(packed.prompt, **self._sampling):
             yield _delta(piece)
 
     async def _aanswer(self, question: str, packed: Packed) -> str:
-        return (await self._llm.acomplete(packed.prompt)).text if packed.nodes else NOTHING_RELEVANT
+        return (
+            (await self._llm.acomplete(packed.prompt, **self._sampling)).text
+            if packed.nodes
+            else NOTHING_RELEVANT
+        )
 
     async def _astream(self, question: str, packed: Packed) -> AsyncGenerator[str, None]:
         if not packed.nodes:
             yield NOTHING_RELEVANT
             return
-        async for piece in await self._llm.astream_complete(packed.prompt):
+        async for piece in await self._llm.astream_complete(packed.prompt, **self._sampling):
             yield _delta(piece)
 
 

@@ -94,6 +94,22 @@ def _load(
     return config
 
 
+def override(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Return a configuration with other values of some dotted keys, checked as a file's are.
+
+    Raises
+    ------
+    ConfigError
+        Naming key, value and remedy.
+    """
+    values = dict(_flatten(config.model_dump(exclude={"profile"})))
+    file, here = Path("config.toml"), Path.cwd()  # every value is there: neither is looked at
+    before = _Layer(file.name, values, here)
+    changed = _merge([before, _Layer("override", changes, here)], config.profile, file)
+    changed._origins.update({**config._origins, **dict.fromkeys(changes, "override")})
+    return changed
+
+
 def parse_assignment(text: str) -> tuple[str, str]:
     """Split "section.key=value", as ``--set`` takes it.
 

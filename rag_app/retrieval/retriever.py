@@ -8,6 +8,7 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.vector_stores.types import MetadataFilters
 
 from rag_app.config.sections import RetrievalSection
 from rag_app.embedding.base import Embedder
@@ -42,6 +43,8 @@ class Retriever(BaseRetriever):
         The collection's own; None where ``retrieval.mode`` is "text".
     reranker
         Orders ``retrieval.candidates`` nodes anew, of which ``similarity_top_k`` stay.
+    filters
+        What rows must be like besides ``retrieval.filter``.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Retriever(BaseRetriever):
         embedder: Embedder | None,
         section: RetrievalSection,
         reranker: BaseNodePostprocessor | None = None,
+        filters: MetadataFilters | None = None,
     ) -> None:
         super().__init__()
         self._store = store
@@ -58,7 +62,8 @@ class Retriever(BaseRetriever):
         self._reranker = reranker
         fetched = section.candidates if reranker else section.similarity_top_k
         self._search = section.model_copy(update={"similarity_top_k": fetched})
-        self._filters = parse_filter(section.filter)
+        both = [each for each in (parse_filter(section.filter), filters) if each is not None]
+        self._filters = MetadataFilters(filters=both) if len(both) > 1 else next(iter(both), None)
 
     def retrieve_each(self, questions: Sequence[str]) -> list[list[NodeWithScore]]:
         """Retrieve for many questions, embedded together and searched in few calls to Milvus.
@@ -99,7 +104,7 @@ class Retriever(BaseRetriever):
     def _refine(self, query: QueryBundle, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
         section = self._section
         if self._reranker is not None:
-            nodes = self._reranker.postprocess_nodes(nodes, query)
+            nodes = self._reranker.postprocess_nodes(nodes, query)[: section.similarity_top_k]
         if section.min_score is not None:
             nodes = [node for node in nodes if (node.score or 0.0) >= section.min_score]
         if section.expand:

@@ -1,0 +1,254 @@
+"""`RagApp`: parts made once, shared by what is made of them, and given back."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
+from llama_index.core.llms import CompletionResponse
+from llama_index.core.postprocessor import SimilarityPostprocessor
+from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
+
+from rag_app import RagApp, build_chat_engine, build_query_engine
+from rag_app import app as wiring
+from rag_app.config.sections import Config
+from rag_app.errors import ConfigError, InputError
+from tests.conftest import FakeEmbedder
+from tests.test_app import EchoLLM, with_llm
+
+QUESTIONS = [
+    "What do M and efConstruction of HNSW mean?",
+    "What does Strong consistency show?",
+    "What does bread need?",
+    "How many clusters does nprobe visit?",
+]
+OWN: Any = FakeEmbedder(model_name="own")
+HTML = MetadataFilters(
+    filters=[MetadataFilter(key="type", value="html", operator=FilterOperator.EQ)]
+)
+
+
+class Loads:
+    """Counts how often each part is made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.of: dict[str, int] = {"open_store": 0, "build_embedder": 0, "build_llm": 0}
+        self.llm = EchoLLM()
+        monkeypatch.setattr(wiring, "build_llm", lambda _: self.llm)
+        for name in self.of:
+            monkeypatch.setattr(wiring, name, self._counted(name, getattr(wiring, name)))
+
+    def _counted(self, name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any) -> Any:
+            self.of[name] += 1
+            return make(*arguments)
+
+        return counted
+
+
+@pytest.fixture
+def loads(fake_embedder: FakeEmbedder, monkeypatch: pytest.MonkeyPatch) -> Loads:
+    return Loads(monkeypatch)
+
+
+@pytest.fixture
+def app(ingested: Config, loads: Loads) -> Iterator[RagApp]:
+    with RagApp(with_llm(ingested)) as made:
+        yield made
+
+
+def test_nothing_is_made_before_it_is_needed(app: RagApp, loads: Loads) -> None:
+    assert set(loads.of.values()) == {0}
+    app.retriever(mode="text").retrieve(QUESTIONS[0])
+    assert loads.of == {"open_store": 1, "build_embedder": 0, "build_llm": 0}
+
+
+def test_engines_with_other_overrides_share_one_embedder_and_one_llm(
+    app: RagApp, loads: Loads
+) -> None:
+    one = app.query_engine(similarity_top_k=1)
+    two = app.query_engine(similarity_top_k=2, mode="dense", order="best_first")
+    assert len(one.query(QUESTIONS[0]).source_nodes) == 1
+    assert len(two.query(QUESTIONS[0]).source_nodes) == 2
+    app.retriever(filter='type = "html"').retrieve(QUESTIONS[1])
+    app.chat_engine()
+    app.batch(similarity_top_k=3)
+    app.index()
+    assert loads.of == {"open_store": 1, "build_embedder": 1, "build_llm": 1}
+
+
+def test_many_threads_at_once_make_each_part_once(app: RagApp, loads: Loads) -> None:
+    together = threading.Barrier(8)
+
+    def ask(_: int) -> str:
+        together.wait()
+        return str(app.query_engine().query(QUESTIONS[0]))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(ask, range(8)))) == 1
+    assert loads.of == {"open_store": 1, "build_embedder": 1, "build_llm": 1}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"similarity_top_k": 0}, "retrieval.similarity_top_k = 0 is wrong"),
+        ({"similarity_top_k": "3"}, "retrieval.similarity_top_k = '3' is wrong"),
+        ({"mode": "nearest"}, "retrieval.mode = 'nearest' is wrong"),
+        ({"filter": 'type = "html'}, "retrieval.filter"),
+        ({"candidates": 2}, "retrieval.candidates = 2"),
+        ({"top_p": 2.0}, "llm.top_p = 2.0 is wrong"),
+        ({"similarity_topk": 3}, "'similarity_topk' cannot be changed per call"),
+        ({"language": "german"}, "'language' cannot be changed per call"),
+    ],
+)
+def test_overrides_are_checked_as_the_file_is(
+    app: RagApp, overrides: dict[str, Any], message: str
+) -> None:
+    for make in (app.retriever, app.query_engine, app.batch, app.chat_engine):
+        with pytest.raises(ConfigError) as raised:
+            make(**overrides)
+        assert message in str(raised.value)
+
+
+def test_an_override_is_for_its_own_engine_alone(app: RagApp) -> None:
+    before = app.config.model_dump()
+    app.query_engine(similarity_top_k=1, temperature=0.0, seed=3)
+    assert app.config.model_dump() == before
+    assert len(app.query_engine().query(QUESTIONS[0]).source_nodes) > 1
+
+
+def test_sampling_overrides_reach_the_llm_and_the_packing(
+    app: RagApp, loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    complete: Callable[..., CompletionResponse] = EchoLLM.complete
+
+    def noted(self: EchoLLM, prompt: str, **kwargs: Any) -> CompletionResponse:
+        asked.append(kwargs)
+        return complete(self, prompt)
+
+    monkeypatch.setattr(EchoLLM, "complete", noted)
+    plain = app.query_engine().query(QUESTIONS[0]).metadata or {}
+    asked.clear()
+    response = app.query_engine(temperature=0.0, max_tokens=32, seed=7).query(QUESTIONS[0])
+    assert asked == [{"temperature": 0.0, "max_tokens": 32, "seed": 7}]
+    assert (response.metadata or {})["budget"] == plain["budget"] + loads.llm.answer_tokens - 32
+
+
+def test_filters_are_joined_to_the_configured_one(app: RagApp) -> None:
+    def paths(**options: Any) -> set[str]:
+        found = app.retriever(similarity_top_k=20, **options).retrieve("consistency index bread")
+        return {node.metadata["path"] for node in found}
+
+    assert paths() == {"index.md", "guide/consistency.html", "kitchen/bread.txt"}
+    assert paths(filters=HTML) == {"guide/consistency.html"}
+    assert paths(filters=HTML, filter='path != "guide/consistency.html"') == set()
+
+
+def test_what_is_handed_in_is_used_and_not_closed(
+    ingested: Config, loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[EchoLLM] = []
+    monkeypatch.setattr(EchoLLM, "close", lambda self: closed.append(self))
+    own = EchoLLM()
+    with RagApp(ingested, llm=own, embedder=OWN) as app:
+        app.query_engine().query(QUESTIONS[0])
+    assert len(own.prompts) == 1
+    assert closed == []
+    assert (loads.of["build_llm"], loads.of["build_embedder"]) == (0, 0)
+    with RagApp(with_llm(ingested)) as app:
+        assert app.llm is loads.llm
+    assert closed == [loads.llm]
+
+
+def test_the_build_functions_take_parts_postprocessors_and_callbacks(ingested: Config) -> None:
+    seen = LlamaDebugHandler(print_trace_on_end=False)
+    own = EchoLLM()
+    engine = build_query_engine(
+        ingested,
+        llm=own,
+        embedder=OWN,
+        filters=HTML,
+        node_postprocessors=[SimilarityPostprocessor(similarity_cutoff=-1.0)],
+        callback_manager=CallbackManager([seen]),
+    )
+    response = engine.query(QUESTIONS[1])
+    assert {node.metadata["type"] for node in response.source_nodes} == {"html"}
+    assert len(own.prompts) == 1
+    kinds = {pair[0].event_type for pair in seen.get_event_pairs()}
+    assert {CBEventType.QUERY, CBEventType.RETRIEVE} <= kinds
+    strict = build_query_engine(
+        ingested,
+        embedder=OWN,
+        llm=own,
+        node_postprocessors=[SimilarityPostprocessor(similarity_cutoff=1e9)],
+    )
+    assert strict.query(QUESTIONS[1]).source_nodes == []
+    with pytest.raises(ConfigError, match="extractive"):
+        build_chat_engine(ingested)
+
+
+def test_close_lets_another_process_have_the_database(ingested: Config, loads: Loads) -> None:
+    opens = (
+        "import sys; from rag_app import load_config; from rag_app.milvus.store import connect;"
+        f"connect(load_config(overrides={{'vector_store.uri': {ingested.vector_store.uri!r}}})"
+        ".vector_store).close()"
+    )
+
+    def other() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", opens], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    one, two = RagApp(ingested), RagApp(ingested)
+    for app in (one, two):
+        app.retriever(mode="text").retrieve(QUESTIONS[0])
+    one.close()
+    assert "in use" in other().stderr
+    assert two.retriever(mode="text").retrieve(QUESTIONS[0])
+    two.close()
+    two.close()
+    assert other().returncode == 0
+
+
+def test_after_close_there_is_a_clear_error(ingested: Config, loads: Loads) -> None:
+    app = RagApp(ingested)
+    app.query_engine()
+    app.close()
+    for use in (app.retriever, app.query_engine, app.index, app.batch):
+        with pytest.raises(InputError, match="this RagApp is closed"):
+            use()
+
+
+def test_threads_and_event_loops_get_the_answers_of_one_thread(app: RagApp) -> None:
+    engine = app.query_engine(similarity_top_k=2)
+    expected = {question: str(engine.query(question)) for question in QUESTIONS}
+    assert len(set(expected.values())) == len(QUESTIONS)
+    asked = QUESTIONS * 10
+
+    async def ask_all() -> list[str]:
+        engine = app.query_engine(similarity_top_k=2)
+        return [str(each) for each in await asyncio.gather(*map(engine.aquery, asked))]
+
+    with ThreadPoolExecutor(10) as threads:
+        loops = [threads.submit(asyncio.run, ask_all()) for _ in range(2)]
+        plain = list(threads.map(lambda question: str(engine.query(question)), asked * 2))
+        assert plain == [expected[question] for question in asked * 2]
+        for loop in loops:
+            assert loop.result() == [expected[question] for question in asked]
+
+
+def test_no_thread_is_left_behind(ingested: Config, loads: Loads, tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with RagApp(with_llm(ingested)) as app:
+        app.query_engine().query(QUESTIONS[0])
+        asyncio.run(app.query_engine().aquery(QUESTIONS[0]))
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    assert [thread.name for thread in left if not thread.daemon] == []
