@@ -1,8 +1,11 @@
-"""How far a figure can be trusted: bootstrapped intervals, and differences between variants.
+"""How far a figure can be trusted: intervals of figures, and of differences between variants.
 
-The percentile bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993): draw as
-many questions as there are, with replacement, and look at where the middle 95% of the figures fall.
-Variants are compared question by question, so what makes a question hard for all of them drops out.
+Shares, which a handful of questions may all agree in, have Wilson's score interval ("Probable
+Inference", 1927). All else has the percentile bootstrap's (Efron and Tibshirani, "An Introduction
+to the Bootstrap", 1993): draw as many questions as there are, with replacement, and look at where
+the middle 95% of the figures fall. Variants are compared question by question, so what makes a
+question hard for all of them drops out; whether they differ by more than chance is for
+`significance` to say.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from rag_app.schema import Record
 
@@ -24,17 +28,12 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval(Record):
-    """A figure and the interval that 95% of its bootstrapped values lie in; `n` questions."""
+    """A figure and its 95% interval, from `n` questions."""
 
     value: float
     low: float
     high: float
     n: int
-
-    @property
-    def is_beyond_noise(self) -> bool:
-        """Of a difference: whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
 
 
 def means(columns: Mapping[str, Values], seed: int = 0) -> dict[str, Interval]:
@@ -45,6 +44,25 @@ def means(columns: Mapping[str, Values], seed: int = 0) -> dict[str, Interval]:
     columns
         All of the same length: the same questions are drawn for all of them.
     """
+    figures = _bootstrapped(columns, seed)
+    return {
+        name: _wilson(columns[name]) if _is_share(columns[name]) else figure
+        for name, figure in figures.items()
+    }
+
+
+def _is_share(values: Values) -> bool:
+    """Whether each question was right or wrong."""
+    return bool(np.isin(values[~np.isnan(values)], (0.0, 1.0)).all())
+
+
+def _wilson(values: Values) -> Interval:
+    right, n = int(np.nansum(values)), int((~np.isnan(values)).sum())
+    found = stats.binomtest(right, n).proportion_ci(LEVEL, method="wilson")
+    return Interval(right / n, float(found.low), float(found.high), n)
+
+
+def _bootstrapped(columns: Mapping[str, Values], seed: int) -> dict[str, Interval]:
     columns = {name: values for name, values in columns.items() if not np.isnan(values).all()}
     if not columns:
         return {}
@@ -71,7 +89,7 @@ def differences(
     columns: Mapping[str, Values], baseline: Mapping[str, Values], seed: int = 0
 ) -> dict[str, Interval]:
     """Return how much higher each column is than the baseline's, over the questions of both."""
-    return means(
+    return _bootstrapped(
         {name: values - baseline[name] for name, values in columns.items() if name in baseline},
         seed,
     )

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from rag_app.evaluation import plots
 from rag_app.evaluation.runner import SHOWN_CHARACTERS
-from rag_app.evaluation.terminal import label, number, rows
+from rag_app.evaluation.terminal import how_compared, label, number, rows
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
@@ -39,6 +39,8 @@ def render(summary: Mapping[str, Any]) -> str:
         differing=_differing(variants),
         colours=plots.COLOURS,
         shown=SHOWN_CHARACTERS,
+        answering=[variant for variant in variants if "contains" in variant["metrics"]],
+        compared=how_compared(summary) if len(variants) > 1 else "",
     )
 
 

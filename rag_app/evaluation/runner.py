@@ -1,14 +1,14 @@
 """Ask one configuration all questions: embed, search, pack, answer; keep each outcome as it comes.
 
 A few questions, the same ones for all configurations, go one by one and piece by piece as a user's
-would, and are timed. The others go together: one embedding batch, batches of the LLM.
+would, and are timed: each is asked of all configurations before the next one is. The others go
+together: one embedding batch, batches of the LLM.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.llms import CompletionResponse
@@ -39,7 +39,7 @@ SHOWN_CHARACTERS = 300
 Progress = Callable[[int, int], None]
 
 
-@dataclass
+@dataclass(eq=False)
 class Runner:
     """Asks questions of an open collection.
 
@@ -72,65 +72,47 @@ class Runner:
     keeps_contexts: bool = False
     bad: list[BadLine] = field(default_factory=list)
 
-    def run(
-        self,
-        questions: Sequence[EvalQuestion],
-        timed: frozenset[str],
-        results: ResultsFile,
-        progress: Progress,
-    ) -> None:
-        """Ask what `results` does not have yet.
+    def __post_init__(self) -> None:
+        # Two variants may send the same prompts: one must not find the other one's.
+        self._asking = self.llm.forget_prefixes() if self.llm else {}
 
-        Parameters
-        ----------
-        timed
-            Keys of the questions that are asked one by one.
-        """
-        todo = [each for each in unique(questions) if _is_todo(each, timed, results)]
+    def run(
+        self, questions: Sequence[EvalQuestion], results: ResultsFile, progress: Progress
+    ) -> None:
+        """Ask, together, what `results` does not have yet."""
+        bad = {line.line for line in self.bad}
+        todo = [
+            each
+            for each in unique(questions)
+            if each.key not in results.outcomes and each.line not in bad
+        ]
         done = len(questions) - len(todo)
         progress(done, len(questions))
-        for outcome in self._outcomes(todo, timed):
-            results.add(outcome)
-            done += 1
-            progress(done, len(questions))
-
-    def _outcomes(self, todo: Sequence[EvalQuestion], timed: frozenset[str]) -> Iterator[Outcome]:
         if not todo:
             return
-        # Two variants may send the same prompts: the second must not find the first one's.
-        asking = self.llm.forget_prefixes() if self.llm else {}
-        alone = [question for question in todo if question.key in timed]
-        if alone:
-            self._warm_up(asking)
-        with stages_traced() as spans:
-            for question in alone:
-                yield from self._checked(question, lambda q: self._ask_alone(q, spans, asking))
-        together = [question for question in todo if question.key not in timed]
-        if not together:
-            return
-        vectors = self.embedder.embed_queries([question.question for question in together])
-        pairs = list(zip(together, vectors, strict=True))
+        vectors = self.embedder.embed_queries([question.question for question in todo])
+        pairs = list(zip(todo, vectors, strict=True))
         for start in range(0, len(pairs), TOGETHER):
-            yield from self._ask_together(pairs[start : start + TOGETHER], asking)
+            for outcome in self._ask_together(pairs[start : start + TOGETHER]):
+                results.add(outcome)
+                done += 1
+                progress(done, len(questions))
 
-    def _warm_up(self, asking: Mapping[str, Any]) -> None:
+    def warm_up(self) -> None:
         """Let what is loaded at first use be loaded before anything is timed."""
         for words in WARM_UP:
             self.retriever.retrieve("warm up " * words)
         if self.llm:
-            self.llm.complete("warm up", **asking)
+            self.llm.complete("warm up", **self._asking)
 
-    def _checked(
-        self, question: EvalQuestion, ask: Callable[[EvalQuestion], Outcome]
-    ) -> Iterator[Outcome]:
+    def time(self, question: EvalQuestion, spans: StageSpans, results: ResultsFile) -> None:
+        """Ask a question alone, and keep how long each stage took."""
         try:
-            yield ask(question)
+            results.add(self._ask_alone(question, spans))
         except UserError as error:  # this question's own: too long for the window
             self.bad.append(BadLine(question.line, error.message))
 
-    def _ask_alone(
-        self, question: EvalQuestion, spans: StageSpans, asking: Mapping[str, Any]
-    ) -> Outcome:
+    def _ask_alone(self, question: EvalQuestion, spans: StageSpans) -> Outcome:
         watch = Stopwatch()
         cache = self.llm.prefix_cache() if self.llm else (0, 0)
         spans.take()
@@ -145,9 +127,7 @@ class Runner:
             packed = self._pack(question, nodes)
         outcome = self._outcome(question, nodes, packed)
         if self.synthesizer:
-            self._take_answer(
-                outcome, question, packed, self._stream(question, packed, watch, asking)
-            )
+            self._take_answer(outcome, question, packed, self._stream(question, packed, watch))
         watch.ms["total"] = sum(ms for stage, ms in watch.ms.items() if stage != "first_token")
         outcome.ms = watch.ms
         if self.llm:
@@ -156,9 +136,7 @@ class Runner:
             outcome.cached = (after[1] - cache[1]) / looked_up if looked_up else None
         return outcome
 
-    def _ask_together(
-        self, some: Sequence[tuple[EvalQuestion, list[float]]], asking: Mapping[str, Any]
-    ) -> Iterator[Outcome]:
+    def _ask_together(self, some: Sequence[tuple[EvalQuestion, list[float]]]) -> Iterator[Outcome]:
         ready: list[tuple[EvalQuestion, Packed, Outcome]] = []
         for question, vector in some:
             try:
@@ -172,7 +150,7 @@ class Runner:
             yield from (outcome for _, _, outcome in ready)
             return
         for index, reply in self._answer_each(
-            [question.question for question, _, _ in ready], [pack for _, pack, _ in ready], asking
+            [question.question for question, _, _ in ready], [pack for _, pack, _ in ready]
         ):
             question, packed, outcome = ready[index]
             self._take_answer(outcome, question, packed, reply)
@@ -185,19 +163,15 @@ class Runner:
         )
 
     def _stream(
-        self,
-        question: EvalQuestion,
-        packed: Packed,
-        watch: Stopwatch,
-        asking: Mapping[str, Any],
+        self, question: EvalQuestion, packed: Packed, watch: Stopwatch
     ) -> CompletionResponse:
         """Answer piece by piece, and note when the first and the last one came."""
         reply = CompletionResponse(text=NOTHING_RELEVANT)
         began = time.perf_counter()
         if self.llm is None:
-            ((_, reply),) = self._answer_each([question.question], [packed], asking)
+            ((_, reply),) = self._answer_each([question.question], [packed])
         elif packed.nodes:
-            with closing(self.llm.stream_complete(packed.prompt, **asking)) as pieces:
+            with closing(self.llm.stream_complete(packed.prompt, **self._asking)) as pieces:
                 for reply in pieces:
                     if "first_token" not in watch.ms and reply.text:
                         watch.add("first_token", time.perf_counter() - began)
@@ -205,7 +179,7 @@ class Runner:
         return reply
 
     def _answer_each(
-        self, questions: Sequence[str], packed: Sequence[Packed], asking: Mapping[str, Any]
+        self, questions: Sequence[str], packed: Sequence[Packed]
     ) -> Iterator[tuple[int, CompletionResponse]]:
         assert self.synthesizer is not None  # noqa: S101 - checked by the callers
         if self.llm is None:
@@ -215,7 +189,7 @@ class Runner:
         for index in sorted(set(range(len(questions))) - set(asked)):
             yield index, CompletionResponse(text=NOTHING_RELEVANT)
         prompts = [packed[index].prompt for index in asked]
-        for position, reply in self.llm.generate_each(prompts, **asking):
+        for position, reply in self.llm.generate_each(prompts, **self._asking):
             yield asked[position], reply
 
     def _outcome(
@@ -264,14 +238,39 @@ class Runner:
             outcome.cited.append(any(relevance.holds_answer(text) for text in texts))
 
 
+def time_in_turn(
+    runners: Sequence[tuple[Runner, ResultsFile]],
+    questions: Sequence[EvalQuestion],
+    progress: Progress,
+) -> None:
+    """Time questions that were not timed yet, each of all runners before the next one.
+
+    Another runner begins with each question: neither a machine that grows slower nor a cache that
+    the first one warms for the others favours one of them.
+    """
+    todo = [
+        (question, [each for each in runners if _is_untimed(question, each[1])])
+        for question in unique(questions)
+    ]
+    asked = [runner for runner in runners if any(runner in of for _, of in todo)]
+    for runner, _ in asked:
+        runner.warm_up()
+    with stages_traced() as spans:
+        for number, (question, of) in enumerate(todo):
+            first = number % max(len(of), 1)
+            for runner, results in [*of[first:], *of[:first]]:
+                runner.time(question, spans, results)
+            progress(number + 1, len(todo))
+
+
 def unique(questions: Sequence[EvalQuestion]) -> list[EvalQuestion]:
     """Leave out questions that are there already."""
     return list({question.key: question for question in questions}.values())
 
 
-def _is_todo(question: EvalQuestion, timed: frozenset[str], results: ResultsFile) -> bool:
+def _is_untimed(question: EvalQuestion, results: ResultsFile) -> bool:
     outcome = results.outcomes.get(question.key)
-    return outcome is None or (question.key in timed and not outcome.ms)
+    return outcome is None or not outcome.ms
 
 
 def _path(node: NodeWithScore) -> str:

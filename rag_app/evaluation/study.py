@@ -4,8 +4,8 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from rag_app.evaluation.metrics import ABSTAINS, metric_names
 from rag_app.evaluation.questions import EvalQuestion
 from rag_app.evaluation.relevance import Relevance, find_gold, is_same_file
 from rag_app.evaluation.results import Outcome, ResultsFile
-from rag_app.evaluation.runner import Runner, unique
+from rag_app.evaluation.runner import Runner, time_in_turn, unique
 from rag_app.evaluation.variants import Variant, Workshop
 from rag_app.llms import PackableLLM
 from rag_app.milvus.collection import CollectionStore
@@ -140,61 +140,128 @@ def conduct(
     study = Study(settings, questions)
     timed = choose_timed(questions, settings)
     workshop = Workshop(base)
-    golds: dict[tuple[str, str], dict[str, list[str]]] = {}
-    relevances = {each.key: Relevance(each) for each in questions if each.has_evidence}
+    desk = _Desk(workshop, questions, settings, folder, judge, progress_bar, say)
     try:
-        for variant in variants:
-            config = variant.config
-            with progress_bar(f"{variant.name}: ingesting") as progress:
-                store = workshop.store(variant, progress, say)
-            place = (config.vector_store.uri, config.vector_store.collection)
-            if place not in golds:
-                golds[place] = _gold(store, questions, relevances, say)
-            embedder = workshop.embedder(config.embedding)
-            answers = settings.answers_with(config)
-            llm = workshop.llm(config) if answers else None
-            top_k = config.retrieval.similarity_top_k
-            deep = config.retrieval.model_copy(
-                update={"similarity_top_k": max(top_k, settings.depth)}
-            )
-            runner = Runner(
-                embedder=embedder,
-                retriever=make_retriever(store, embedder, deep),
-                similarity_top_k=top_k,
-                relevances=relevances,
-                gold=golds[place],
-                synthesizer=make_synthesizer(config, embedder, llm=llm) if answers else None,
-                llm=llm,
-                keeps_contexts=judge is not None,
-            )
-            name = f"{variant.name}-{_digest(store, config, settings, llm, judge)}.jsonl"
-            with ResultsFile(folder / name, fresh=settings.fresh) as results:
-                before = sum(question.key in results.outcomes for question in questions)
-                if before:
-                    say(
-                        f"{variant.name}: {before} of {len(questions)} questions were asked before "
-                        f"({results.path}); --fresh asks all again"
+        for group in _groups(variants, settings):
+            with ExitStack() as files:
+                parts = [files.enter_context(desk.prepared(variant)) for variant in group]
+                with progress_bar("timing") as progress:
+                    time_in_turn(
+                        [(part.runner, part.results) for part in parts],
+                        [question for question in questions if question.key in timed],
+                        progress,
                     )
-                with progress_bar(f"{variant.name}: asking") as progress:
-                    runner.run(questions, timed, results, progress)
-                if judge:
-                    with progress_bar(f"{variant.name}: judging") as progress:
-                        judge.grade(questions, results, llm, progress)
-                outcomes = results.outcomes
-            study.runs.append(
-                VariantRun(
-                    variant=variant,
-                    outcomes=[outcomes[q.key] for q in questions if q.key in outcomes],
-                    bad=runner.bad,
-                    results=folder / name,
-                    before=before,
-                    nodes=store.count(),
-                )
-            )
+                study.runs += [desk.finish(part) for part in parts]
+            workshop.close()
     finally:
         workshop.close()
     _keep_common(study)
     return study
+
+
+def _groups(variants: Sequence[Variant], settings: Settings) -> list[list[Variant]]:
+    """Divide variants into those that can be asked in turn: engines are loaded one at a time."""
+    groups: list[list[Variant]] = []
+    engine = ""
+    for variant in variants:
+        llm = variant.config.llm
+        needed = ""
+        if llm.backend == "vllm" and settings.answers_with(variant.config):
+            needed = f"{llm.model} {llm.engine}"
+        if not groups or (needed and engine and needed != engine):
+            groups.append([])
+            engine = ""
+        groups[-1].append(variant)
+        engine = needed or engine
+    return groups
+
+
+@dataclass
+class _Part:
+    """A variant that is being asked."""
+
+    variant: Variant
+    runner: Runner
+    results: ResultsFile
+    llm: PackableLLM | None
+    before: int
+    nodes: int
+
+
+class _Desk:
+    """Prepares variants for their questions, and sums up what came of them."""
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        questions: Sequence[EvalQuestion],
+        settings: Settings,
+        folder: Path,
+        judge: Judge | None,
+        progress_bar: ProgressBar,
+        say: Callable[[str], None],
+    ) -> None:
+        self._workshop = workshop
+        self._questions = questions
+        self._settings = settings
+        self._folder = folder
+        self._judge = judge
+        self._progress_bar = progress_bar
+        self._say = say
+        self._golds: dict[tuple[str, str], dict[str, list[str]]] = {}
+        self._relevances = {each.key: Relevance(each) for each in questions if each.has_evidence}
+
+    @contextmanager
+    def prepared(self, variant: Variant) -> Iterator[_Part]:
+        """Open a variant's collection, models and results."""
+        config, settings = variant.config, self._settings
+        with self._progress_bar(f"{variant.name}: ingesting") as progress:
+            store = self._workshop.store(variant, progress, self._say)
+        place = (config.vector_store.uri, config.vector_store.collection)
+        if place not in self._golds:
+            self._golds[place] = _gold(store, self._questions, self._relevances, self._say)
+        embedder = self._workshop.embedder(config.embedding)
+        answers = settings.answers_with(config)
+        llm = self._workshop.llm(config) if answers else None
+        top_k = config.retrieval.similarity_top_k
+        deep = config.retrieval.model_copy(update={"similarity_top_k": max(top_k, settings.depth)})
+        runner = Runner(
+            embedder=embedder,
+            retriever=make_retriever(store, embedder, deep),
+            similarity_top_k=top_k,
+            relevances=self._relevances,
+            gold=self._golds[place],
+            synthesizer=make_synthesizer(config, embedder, llm=llm) if answers else None,
+            llm=llm,
+            keeps_contexts=self._judge is not None,
+        )
+        name = f"{variant.name}-{_digest(store, config, settings, llm, self._judge)}.jsonl"
+        with ResultsFile(self._folder / name, fresh=settings.fresh) as results:
+            before = sum(question.key in results.outcomes for question in self._questions)
+            if before:
+                self._say(
+                    f"{variant.name}: {before} of {len(self._questions)} questions were asked "
+                    f"before ({results.path}), their times are of then; --fresh asks all again"
+                )
+            yield _Part(variant, runner, results, llm, before, store.count())
+
+    def finish(self, part: _Part) -> VariantRun:
+        """Ask a variant what was not timed, and have its answers graded."""
+        name = part.variant.name
+        with self._progress_bar(f"{name}: asking") as progress:
+            part.runner.run(self._questions, part.results, progress)
+        if self._judge:
+            with self._progress_bar(f"{name}: judging") as progress:
+                self._judge.grade(self._questions, part.results, part.llm, progress)
+        outcomes = part.results.outcomes
+        return VariantRun(
+            variant=part.variant,
+            outcomes=[outcomes[each.key] for each in self._questions if each.key in outcomes],
+            bad=part.runner.bad,
+            results=part.results.path,
+            before=part.before,
+            nodes=part.nodes,
+        )
 
 
 def quality_names(

@@ -6,16 +6,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rag_app.config.loader import config_rows
-from rag_app.evaluation import bootstrap
-from rag_app.evaluation.bootstrap import Interval, Values
-from rag_app.evaluation.metrics import hit_curve, measure, timings
+from rag_app.evaluation import bootstrap, significance
+from rag_app.evaluation.bootstrap import Values
+from rag_app.evaluation.metrics import contains, hit_curve, measure, timings, token_f1
 from rag_app.evaluation.questions import EvalQuestion
 from rag_app.evaluation.results import Outcome
 from rag_app.evaluation.study import Study, VariantRun
 from rag_app.evaluation.timing import STAGES
 
 WORST = 15
-"""Questions shown for each variant."""
+"""Questions shown for each variant, of each kind."""
+RIGHT = 4.0
+"""What a judge gives to a correct answer at least, of 5: LlamaIndex's threshold."""
 PERCENTILES = {"p50": 0.5, "p95": 0.95}
 COUNTS = ("kept", "trimmed", "dropped", "prompt_tokens", "completion_tokens")
 """Figures that are neither good nor bad."""
@@ -24,7 +26,9 @@ COUNTS = ("kept", "trimmed", "dropped", "prompt_tokens", "completion_tokens")
 def summarize(study: Study) -> dict[str, Any]:
     """Return all figures as plain dictionaries and lists: what ``--json`` prints.
 
-    Every figure is ``{"value", "low", "high", "n"}``; a difference has ``beyond_noise`` too.
+    Every figure is ``{"value", "low", "high", "n"}``. A difference has ``p`` as well, corrected for
+    the number of variants, whether it is ``beyond_noise``, and whether ``too_few`` questions have
+    the figure for any difference to be.
     """
     columns = [
         measure(study.questions, run.outcomes, study.settings.depth, study.settings.abstains)
@@ -42,11 +46,15 @@ def summarize(study: Study) -> dict[str, Any]:
             "hit_curve": hit_curve(run.outcomes, study.settings.depth),
             "ranks": _ranks(run.outcomes),
             "worst": _worst(study.questions, run.outcomes),
+            "wrong_answers": _wrong_answers(study.questions, run.outcomes),
         }
         if number:
             summary["differences"] = _differences(columns[number], columns[0], seed)
             summary["ms_differences"] = _ms_differences(times[number], times[0], seed)
         variants.append(summary)
+    _correct([each["differences"] for each in variants[1:]])
+    for stage in times[0]:
+        _correct([each["ms_differences"].get(stage, {}) for each in variants[1:]])
     return {
         "questions": {
             "asked": len(study.questions),
@@ -99,7 +107,13 @@ def _differences(
     columns: Mapping[str, Values], baseline: Mapping[str, Values], seed: int
 ) -> dict[str, Any]:
     found = bootstrap.differences(columns, baseline, seed)
-    return {name: _difference(figure) for name, figure in found.items()}
+    return {
+        name: {
+            **figure.to_dict(),
+            "p": significance.p_of_mean(columns[name], baseline[name], seed),
+        }
+        for name, figure in found.items()
+    }
 
 
 def _ms_differences(
@@ -110,12 +124,20 @@ def _ms_differences(
         for name, share in PERCENTILES.items() if stage in baseline else ():
             figure = bootstrap.quantile_difference(times[stage], baseline[stage], share, seed)
             if figure:
-                found.setdefault(stage, {})[name] = _difference(figure)
+                p = significance.p_of_quantile(times[stage], baseline[stage], share, seed)
+                found.setdefault(stage, {})[name] = {**figure.to_dict(), "p": p}
     return found
 
 
-def _difference(figure: Interval) -> dict[str, Any]:
-    return {**figure.to_dict(), "beyond_noise": figure.is_beyond_noise}
+def _correct(differences: Sequence[dict[str, dict[str, Any]]]) -> None:
+    """Say of each figure of all variants whether it is beyond noise: several are compared."""
+    for name in dict.fromkeys(name for each in differences for name in each):
+        figures = [each[name] for each in differences if name in each]
+        corrected = significance.holm([figure["p"] for figure in figures])
+        for figure, p in zip(figures, corrected, strict=True):
+            figure["p"] = p
+            figure["beyond_noise"] = p < significance.ALPHA
+            figure["too_few"] = figure["n"] < significance.fewest(len(figures))
 
 
 def _ranks(outcomes: Sequence[Outcome]) -> dict[str, int]:
@@ -152,3 +174,35 @@ def _worst(questions: Sequence[EvalQuestion], outcomes: Sequence[Outcome]) -> li
         }
         for question, outcome in graded[:WORST]
     ]
+
+
+def _wrong_answers(
+    questions: Sequence[EvalQuestion], outcomes: Sequence[Outcome]
+) -> list[dict[str, Any]]:
+    """Return the questions whose answer stood in the prompt, and was not given."""
+    wrong = [
+        (token_f1(outcome.answer, question.answers), question, outcome)
+        for question, outcome in zip(questions, outcomes, strict=True)
+        if outcome.in_prompt and question.answers and outcome.answer is not None
+        if not _is_right(outcome, question.answers)
+    ]
+    wrong.sort(key=lambda each: (each[0], each[1].line))
+    return [
+        {
+            "line": question.line,
+            "id": question.id,
+            "question": question.question,
+            "answers": list(question.answers or ()),
+            "files": list(question.files),
+            "first_hit": outcome.first_hit,
+            "answer": outcome.answer,
+            "correctness": outcome.judged.get("correctness"),
+        }
+        for _, question, outcome in wrong[:WORST]
+    ]
+
+
+def _is_right(outcome: Outcome, answers: Sequence[str]) -> bool:
+    """Whether the judge is content with an answer, or it has a right one in it."""
+    score = outcome.judged.get("correctness")
+    return score >= RIGHT if score is not None else bool(contains(outcome.answer or "", answers))

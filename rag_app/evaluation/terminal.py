@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rag_app.evaluation.significance import ALPHA, fewest
 from rag_app.evaluation.summary import COUNTS, PERCENTILES
 
 LABELS = {
@@ -101,10 +102,24 @@ def table(summary: Mapping[str, Any]) -> str:
         lines.append([name, *(_aligned(each, widths[at]) for at, each in enumerate(row))])
     text = _columns(lines)
     if len(summary["variants"]) > 1:
-        first = summary["variants"][0]["name"]
+        text += f"\n{how_compared(summary)}"
+    return text
+
+
+def how_compared(summary: Mapping[str, Any]) -> str:
+    """Say what makes a difference noteworthy, and where there are too few questions for any."""
+    first, *others = summary["variants"]
+    several = f", corrected for {len(others)} variants (Holm)" if len(others) > 1 else ""
+    text = (
+        f"+ and -: beyond noise against {first['name']}, question by question (permutation test, "
+        f"p < {ALPHA:g}{several}; not corrected for the number of figures)"
+    )
+    figures = [each for variant in others for each in variant["differences"].items()]
+    if few := sorted({label(name) for name, figure in figures if figure["too_few"]}):
+        every = len(few) == len({name for name, _ in figures})
         text += (
-            f"\n+ and -: beyond noise against {first}, question by question (95%, "
-            f"{summary['resamples']} resamples)"
+            f"\nfewer than {fewest(len(others))} questions, which is too few to tell a difference "
+            f"from noise: {'all figures' if every else ', '.join(few)}"
         )
     return text
 

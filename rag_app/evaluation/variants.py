@@ -116,7 +116,7 @@ def _made_of(config: Config) -> dict[str, object]:
 
 
 class Workshop:
-    """Opens collections, embedders and LLMs for variants, each once; one LLM at a time.
+    """Opens collections, embedders and LLMs for variants, each once.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ class Workshop:
     def __init__(self, base: Config) -> None:
         self._base = base
         self._embedders: dict[str, Embedder] = {}
-        self._llm: tuple[str, PackableLLM] | None = None
+        self._llms: dict[str, PackableLLM] = {}
 
     def embedder(self, section: EmbeddingSection) -> Embedder:
         """Load an embedder, or return it if it is loaded."""
@@ -137,20 +137,18 @@ class Workshop:
         return self._embedders[key]
 
     def llm(self, config: Config) -> PackableLLM | None:
-        """Build the LLM, or return it if it is the last one; None for the extractive backend."""
+        """Build an LLM, or return it if it is built; None for the extractive backend."""
         if config.llm.backend == "extractive":
             return None
         key = repr(config.llm)
-        if self._llm is None or self._llm[0] != key:
-            self.close()
-            self._llm = (key, build_llm(config.llm))
-        return self._llm[1]
+        if key not in self._llms:
+            self._llms[key] = build_llm(config.llm)
+        return self._llms[key]
 
     def close(self) -> None:
-        """Close the LLM, if there is one."""
-        if self._llm:
-            self._llm[1].close()
-            self._llm = None
+        """Close the LLMs."""
+        while self._llms:
+            self._llms.popitem()[1].close()
 
     def store(
         self, variant: Variant, progress: Progress, say: Callable[[str], None]

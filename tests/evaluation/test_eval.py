@@ -15,8 +15,11 @@ from rag_app.config.loader import load_config
 from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
 from rag_app.errors import ConfigError
-from rag_app.evaluation import runner, variants
-from rag_app.evaluation.variants import parse_variant
+from rag_app.evaluation import runner, study, variants
+from rag_app.evaluation.questions import EvalQuestion
+from rag_app.evaluation.runner import Runner
+from rag_app.evaluation.study import Settings
+from rag_app.evaluation.variants import Variant, parse_variant
 from rag_app.ingestion import run as ingestion
 from rag_app.milvus.store import open_store
 from tests.conftest import FakeEmbedder, json_of, release_databases
@@ -83,7 +86,7 @@ def test_table_has_a_row_for_each_metric(ingested: Config, questions: str, run: 
     for name in ("hit@1 ", "hit@10 ", "mrr@10 ", "ndcg@10 ", "recall@10 ", "@1000ch "):
         (row,) = [line for line in result.stdout.splitlines() if line.startswith(name)]
         assert "[" in row
-    assert "hit@5             1.000 [1.000, 1.000]" in result.stdout
+    assert "hit@5             1.000 [0.439, 1.000]" in result.stdout
     assert "ms search p95" in result.stdout
     assert "exact match" not in result.stdout  # no LLM is configured
     assert "nodes dropped" not in result.stdout  # none were
@@ -297,10 +300,10 @@ def test_variants_share_the_collection_unless_they_need_another(
     assert hnsw["metrics"] == first["metrics"]
     assert "differences" not in first
     difference = few["differences"]["kept"]
-    assert (difference["value"], difference["beyond_noise"]) == (-3.0, True)
-    assert few["differences"]["hit@5"] | {"n": 3} == {
+    assert (difference["value"], difference["beyond_noise"]) == (-3.0, False), "four questions"
+    assert few["differences"]["hit@5"] == {
         **{"value": 0.0, "low": 0.0, "high": 0.0},
-        **{"n": 3, "beyond_noise": False},
+        **{"n": 3, "p": 1.0, "beyond_noise": False, "too_few": True},
     }
     assert hnsw["config"]["index.params"] == {"M": 8, "efConstruction": 40}
     assert "short: 7 nodes written to the collection" in result.stderr
@@ -553,6 +556,52 @@ def test_batches_end_where_they_should(
     monkeypatch.setattr(runner, "TOGETHER", 3)
     summary = json_of(run("eval", questions, *SMALL, "--json", "--timed", "0"))
     assert summary["variants"][0]["metrics"]["kept"]["n"] == 4
+
+
+def test_variants_are_timed_in_turn(
+    ingested: Config, questions: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+    time = Runner.time
+
+    def note(self: Runner, question: EvalQuestion, *args: Any) -> None:
+        asked.append((question.id, self.similarity_top_k))
+        time(self, question, *args)
+
+    monkeypatch.setattr(Runner, "time", note)
+    tops = [
+        text
+        for top in (1, 2, 3)
+        for text in ("--variant", f"top-{top}:retrieval.similarity_top_k={top}")
+    ]
+    summary = json_of(run("eval", questions, *SMALL, "--json", "--timed", "4", *tops))
+    assert [each["ms"]["total"]["p50"]["n"] for each in summary["variants"]] == [4, 4, 4]
+    rounds = [asked[at : at + 3] for at in range(0, 12, 3)]
+    assert all(len({id_ for id_, _ in each}) == 1 for each in rounds)
+    turns = [[top for _, top in each] for each in rounds]
+    assert turns == [[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 2, 3]]
+
+
+def test_engines_that_differ_are_loaded_one_after_the_other() -> None:
+    def variant(**llm: Any) -> Variant:
+        overrides = {f"llm.{key}": value for key, value in llm.items()}
+        return Variant(str(llm), load_config(overrides=overrides))
+
+    engine = {"backend": "vllm", "model": "m"}
+    warm, cold = variant(**engine, temperature=1.0), variant(**engine, temperature=0.0)
+    small = variant(**engine, engine={"max_model_len": 4096})
+    server, none = variant(backend="vllm-server"), variant()
+    groups = study._groups([warm, none, cold, small, server, warm], Settings())
+    assert groups == [[warm, none, cold], [small, server], [warm]]
+    assert len(study._groups([warm, small], Settings(answers=False))) == 1
+
+
+def test_too_few_questions_are_said(ingested: Config, questions: str, run: Run) -> None:
+    result = run("eval", questions, *SMALL, "--variant", "a", "--variant", "b", "--variant", "c")
+    said = " ".join(result.stdout.split())
+    assert "permutation test, p < 0.05, corrected for 2 variants (Holm)" in said
+    assert "fewer than 7 questions, which is too few to tell" in said
+    assert said.endswith("all figures")
 
 
 REAL = Path(__file__).parents[3] / "shared/data/milvus_docs_md"

@@ -206,21 +206,34 @@ def reference(data: np.ndarray, statistic: object = np.mean) -> tuple[float, flo
     return found.confidence_interval.low, found.confidence_interval.high
 
 
+FIGURES = np.random.default_rng(6).beta(4, 2, 120)
+
+
 def test_interval_agrees_with_scipys() -> None:
-    found = bootstrap.means({"hit": VALUES})["hit"]
-    assert found.value == pytest.approx(VALUES.mean())
-    assert (found.low, found.high) == pytest.approx(reference(VALUES), abs=0.01)
+    found = bootstrap.means({"f1": FIGURES})["f1"]
+    assert found.value == pytest.approx(FIGURES.mean())
+    assert (found.low, found.high) == pytest.approx(reference(FIGURES), abs=0.01)
     assert found.n == 120
+
+
+@pytest.mark.parametrize(
+    ("right", "of", "low", "high"),
+    [(8, 8, 0.676, 1.0), (0, 8, 0.0, 0.324), (1, 1, 0.207, 1.0), (84, 120, 0.613, 0.775)],
+)
+def test_a_share_has_wilsons_interval(right: int, of: int, low: float, high: float) -> None:
+    hits = np.array([1.0] * right + [0.0] * (of - right) + [np.nan])
+    found = bootstrap.means({"hit": hits})["hit"]
+    assert (found.value, found.n) == (right / of, of)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.001)
+    difference = bootstrap.differences({"hit": hits}, {"hit": hits})["hit"]
+    assert (difference.value, difference.low, difference.high) == (0, 0, 0)
 
 
 def test_paired_difference_agrees_with_scipys() -> None:
     found = bootstrap.differences({"hit": OTHER}, {"hit": VALUES})["hit"]
     assert found.value == pytest.approx(OTHER.mean() - VALUES.mean())
     assert (found.low, found.high) == pytest.approx(reference(OTHER - VALUES), abs=0.01)
-    assert found.is_beyond_noise
     assert found.high - found.low < 0.15  # two intervals of their own would overlap
-    same = bootstrap.differences({"hit": VALUES}, {"hit": VALUES})["hit"]
-    assert (same.value, same.low, same.high, same.is_beyond_noise) == (0, 0, 0, False)
 
 
 def test_quantile_agrees_with_scipys() -> None:
@@ -237,9 +250,9 @@ def test_quantile_agrees_with_scipys() -> None:
 
 
 def test_figures_that_some_questions_lack() -> None:
-    some = VALUES.copy()
+    some = FIGURES.copy()
     some[::2] = np.nan
-    found = bootstrap.means({"some": some, "all": VALUES, "none": np.full(120, np.nan)})
+    found = bootstrap.means({"some": some, "all": FIGURES, "none": np.full(120, np.nan)})
     assert set(found) == {"some", "all"}
     assert (found["some"].n, found["all"].n) == (60, 120)
     assert found["some"].value == pytest.approx(np.nanmean(some))
@@ -248,16 +261,16 @@ def test_figures_that_some_questions_lack() -> None:
 
 
 def test_more_questions_than_are_drawn_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = bootstrap.means({"hit": VALUES})["hit"]
+    whole = bootstrap.means({"f1": FIGURES})["f1"]
     monkeypatch.setattr(bootstrap, "_AT_ONCE", 1000)
-    parts = bootstrap.means({"hit": VALUES})["hit"]
+    parts = bootstrap.means({"f1": FIGURES})["f1"]
     assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), abs=0.01)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
-    assert bootstrap.means({"a": VALUES}, 5) == bootstrap.means({"a": VALUES}, 5)
+    assert bootstrap.means({"a": FIGURES}, 5) == bootstrap.means({"a": FIGURES}, 5)
 
 
 def test_one_question_has_an_interval_without_width() -> None:
-    found = bootstrap.means({"a": np.array([1.0])})["a"]
-    assert (found.value, found.low, found.high, found.n) == (1, 1, 1, 1)
+    found = bootstrap.means({"a": np.array([0.4])})["a"]
+    assert (found.value, found.low, found.high, found.n) == (0.4, 0.4, 0.4, 1)

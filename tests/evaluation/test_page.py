@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,27 @@ def test_one_variant_alone() -> None:
     assert "beyond noise" not in page.split("How to read this")[0]
 
 
+def test_wrong_answers_are_shown_where_retrieval_was_right() -> None:
+    made = study(variants=1)
+    made.questions = [replace(each, answers=("seven",)) for each in made.questions]
+    answers = ["It is seven.", "It is eight.", "", None, "seven", "8 or 9", *["seven"] * 3, "8"]
+    answers += ["seven"] * 2
+    for outcome, answer in zip(made.runs[0].outcomes, answers, strict=True):
+        outcome.answer = answer
+    made.runs[0].outcomes[4].judged = {"correctness": 2.0}
+    made.runs[0].outcomes[5].judged = {"correctness": 4.5}
+    made.runs[0].outcomes[9].in_prompt = False
+    found = summarize(made)
+    found |= {"questions": {**found["questions"], "file": "q.jsonl", "in_file": 12}, "gate": []}
+    wrong = found["variants"][0]["wrong_answers"]
+    assert [each["line"] for each in wrong] == [2, 3, 5]
+    page = render(found)
+    assert page.count('<details class="wrong">') == 3
+    assert "Answered: It is eight." in page
+    assert "Answered: nothing" in page
+    assert "Wrong answers" not in render(summary())
+
+
 def test_figures_of_page_and_terminal_are_the_same() -> None:
     found = summary()
     text, page = table(found), render(found)
@@ -129,6 +151,7 @@ def test_figures_of_page_and_terminal_are_the_same() -> None:
         assert value in text
         assert f"<b>{value}</b>" in page
     assert "+ and -: beyond noise against variant-0" in text
+    assert "beyond noise against variant-0, question by question (permutation test" in page
 
 
 def test_questions_without_evidence_have_no_plots() -> None:
