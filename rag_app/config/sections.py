@@ -69,7 +69,10 @@ class DocumentsSection(Section):
     follow_links: bool = False
     """Follow links that lead out of the ingested folder; those that stay in it always are."""
     max_file_size_mb: float = Field(default=50.0, gt=0)
-    """Skip files larger than this many megabytes (10^6 bytes), with the reason in the report."""
+    """Skip files larger than this many megabytes (10^6 bytes), or with more text (characters), or
+    that unpack to twice as many, with the reason in the report."""
+    max_read_seconds: float = Field(default=25.0, gt=0)
+    """Skip files that take more seconds of the reading thread's processor time to read."""
 
 
 class ChunkingSection(Section):

@@ -1,9 +1,10 @@
 """Documents → nodes: split, counted in characters or the embedder's own tokens, none unread."""
 
 import hashlib
+import re
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from llama_index.core.node_parser import SentenceSplitter
@@ -16,6 +17,15 @@ from rag_app.errors import ConfigError
 MAX_CHARACTERS = 16_000
 """Of a node, whatever it counts in tokens (WordPiece takes a word of any length for one): a row of
 Milvus holds 65,535 bytes of text, and a character has up to four."""
+
+_MAX_PART = 1_000_000
+"""Characters that are split in one go: the splitter keeps every token of them in memory."""
+
+_LONG_RUN = re.compile(
+    r"(?<![^\s,.;。？！])[^\s,.;。？！]{1000,}|(?<![^\w\s])[^\w\s]{1000,}"  # noqa: RUF001
+)
+"""What the splitter would take apart character by character: no space or mark to split at (its own
+expression), or nothing but marks."""
 
 Tokenize = Callable[[str], Sequence[object]]
 
@@ -45,6 +55,8 @@ class NodeParser:
                 f"set chunking.size to at most {reads}",
             )
         self._tokenize = tokenize
+        self._size = section.size if section.unit == "tokens" else reads
+        self._characters = section.size if section.unit == "characters" else MAX_CHARACTERS
         self._reads = reads
         self._splitter = _splitter(
             section.size, section.overlap, tokenize if section.unit == "tokens" else list
@@ -65,7 +77,7 @@ class NodeParser:
         whole = document.text
         pieces = [
             piece
-            for text in self._splitter.split_text(whole)
+            for text in self._texts(whole)
             for piece in self._shorten(text)
             if piece.strip(f"{PAGE_BREAK} \n")
         ]
@@ -84,6 +96,27 @@ class NodeParser:
             seen[text] += 1
         return nodes
 
+    def _texts(self, whole: str) -> Iterator[str]:
+        """Yield texts of the size that was asked for, of parts that can be split in good time."""
+        for part in _parts(whole):
+            start = 0
+            for run in _LONG_RUN.finditer(part):
+                yield from self._splitter.split_text(part[start : run.start()])
+                yield from self._cut(run[0])
+                start = run.end()
+            yield from self._splitter.split_text(part[start:])
+
+    def _cut(self, run: str) -> Iterator[str]:
+        """Cut what has nowhere to split into pieces of at most the size, without an overlap."""
+        start, step = 0, self._characters
+        while start < len(run):
+            piece = run[start : start + step]
+            if (tokens := len(self._tokenize(piece))) > self._size and step > 1:
+                step = max(min(step // 2, step * self._size // tokens), 1)
+                continue
+            yield piece
+            start += step
+
     def _shorten(self, text: str) -> list[str]:
         """Split a text further that is longer than the embedder reads or Milvus keeps."""
         fits = len(self._tokenize(text)) <= self._reads
@@ -92,6 +125,20 @@ class NodeParser:
             for piece in ([text] if fits else self._shortener.split_text(text))
             for start in range(0, len(piece), MAX_CHARACTERS)
         ]
+
+
+def _parts(whole: str) -> Iterator[str]:
+    """Yield parts of a long text, each up to the last end of a paragraph, line or word in it."""
+    start = 0
+    while len(whole) - start > _MAX_PART:
+        end = start + _MAX_PART
+        for mark in ("\n\n", "\n", " "):
+            if (found := whole.rfind(mark, start + _MAX_PART // 2, end)) > 0:
+                end = found + len(mark)
+                break
+        yield whole[start:end]
+        start = end
+    yield whole[start:]
 
 
 def node_id(document_id: str, text: str, occurrence: int) -> str:

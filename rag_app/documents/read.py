@@ -19,22 +19,19 @@ from llama_index.core.schema import Document
 
 from rag_app.config.sections import DocumentsSection
 from rag_app.documents.discover import SourceFile, too_large
-from rag_app.documents.file_types import READERS, UnreadableFileError, file_type
+from rag_app.documents.file_types import READERS, Limits, UnreadableFileError, file_type
 
 # LlamaIndex warns at each file that its own collection of readers is not installed: ours serve.
 logging.getLogger("llama_index.core.readers.file.base").addFilter(
     lambda record: "llama-index-readers-file" not in record.getMessage()
 )
 
-READERS_VERSION = 1
+READERS_VERSION = 2
 """Part of each content hash: raise it when a reader's output changes, to read files again."""
 
 DOCUMENT_METADATA = ("title", "path", "file_name", "type", "size", "modified")
 """What every document carries: title and relative path (str), last part of the path (str), type
 (str, see `file_types`), size (int, bytes), modification time (str, ISO 8601 UTC)."""
-
-MAX_TEXT = 50_000_000
-"""Characters of a document; a small file can be made to hold any number."""
 
 MAX_TITLE = 300
 """Characters of a title: each node carries it, twice, and Milvus takes 65,536 bytes a row."""
@@ -60,16 +57,12 @@ def read(file: SourceFile, section: DocumentsSection) -> Document:
         (part,) = SimpleDirectoryReader.load_file(
             input_file=file.absolute,
             file_metadata=lambda _: {},
-            file_extractor={file.absolute.suffix.lower(): READERS[kind]()},
+            file_extractor={file.absolute.suffix.lower(): READERS[kind](_limits(section))},
             raise_on_error=True,
         )
         text = _valid(part.text)
         if not text.strip():
             raise UnreadableFileError("no text in it")
-        if len(text) > MAX_TEXT:
-            raise UnreadableFileError(
-                f"it holds {len(text):,} characters of text; {MAX_TEXT:,} are read"
-            )
         if _version(file.absolute.stat()) != _version(before):
             raise UnreadableFileError(
                 "it changed while it was read; the next ingest reads it again"
@@ -126,6 +119,11 @@ def _own_matter() -> Iterator[None]:
         raise UnreadableFileError(f"truncated or damaged: {_one_line(cause)}") from error
 
 
+def _limits(section: DocumentsSection) -> Limits:
+    most = round(section.max_file_size_mb * 1e6)
+    return Limits(characters=most, unpacked=2 * most, seconds=section.max_read_seconds)
+
+
 def _hash(data: bytes) -> str:
     return hashlib.sha256(f"{READERS_VERSION}\0".encode() + data).hexdigest()[:32]
 
@@ -155,7 +153,8 @@ def _read_bytes(path: Path, section: DocumentsSection) -> tuple[bytes, os.stat_r
 
 
 def _valid(text: str) -> str:
-    """Join surrogates that make a character, and replace the others: UTF-8 has none."""
+    """Join surrogates that make a character, replace the others, which UTF-8 has not; no NUL."""
+    text = text.replace("\0", "")
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

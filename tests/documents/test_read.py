@@ -42,13 +42,6 @@ def test_title_of_a_megabyte_is_cut(here: Path) -> None:
     assert title.endswith("…")
 
 
-def test_text_without_bound_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_files(here, {"a.md": "word " * 100})
-    monkeypatch.setattr(readers, "MAX_TEXT", 400)
-    with pytest.raises(UnreadableFileError, match="it holds 500 characters of text; 400 are read"):
-        read(SourceFile("a.md", here), SECTION)
-
-
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [

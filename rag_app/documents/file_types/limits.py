@@ -1,0 +1,96 @@
+"""What reading one file may take: a budget of time, unpacked bytes and text, spent as it grows."""
+
+import io
+import time
+from dataclasses import dataclass
+from typing import NoReturn
+
+_TICKS = 256
+"""Between two looks at the clock, which is a call of the kernel."""
+
+_BOMB_BYTES, _BOMB_RATIO = 20_000_000, 100
+"""Unpacked bytes, and how many times those of the file, from which on it is taken for a bomb: the
+XML of office files packs to a tenth, nothing but zeros to a thousandth."""
+
+
+class UnreadableFileError(Exception):
+    """A file that is skipped; the message is the reason in the report."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that one file may take to read.
+
+    Attributes
+    ----------
+    characters
+        Of extracted text.
+    unpacked
+        Bytes that come out of compressed parts.
+    seconds
+        Of the reading thread's own processor time, so that a busy machine skips no file.
+    """
+
+    characters: int = 50_000_000
+    unpacked: int = 100_000_000
+    seconds: float = 25.0
+
+
+class Budget:
+    """What is left of a file's `Limits`; every reader spends from it while it reads.
+
+    Raises
+    ------
+    UnreadableFileError
+        From any method, when a limit is passed.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._ends = time.thread_time() + limits.seconds
+        self._ticks = 0
+        self._unpacked = 0
+        self._text = io.StringIO()
+
+    def tick(self) -> None:
+        """Check the time now and then; for loops that turn often and do little each time."""
+        self._ticks += 1
+        if self._ticks % _TICKS == 0:
+            self.check_time()
+
+    def check_time(self) -> None:
+        """Stop a reader that has had its time; called wherever a file decides how often."""
+        if time.thread_time() > self._ends:
+            raise UnreadableFileError(
+                f"it takes longer than documents.max_read_seconds = {self.limits.seconds:g} to read"
+            )
+
+    def take_unpacked(self, count: int, file_size: int) -> None:
+        """Count bytes that were decompressed from a file of that size."""
+        self._unpacked += count
+        most = min(self.limits.unpacked, max(_BOMB_BYTES, _BOMB_RATIO * file_size))
+        if self._unpacked > most:
+            raise UnreadableFileError(f"unpacks to more than {most / 1e6:.3g} MB: a zip bomb?")
+
+    def write(self, text: str) -> None:
+        """Append to the file's text."""
+        if self._text.tell() + len(text) > self.limits.characters:
+            self.refuse_text()
+        self._text.write(text)
+
+    def check_text(self, characters: int) -> None:
+        """Check the length of text that is kept elsewhere."""
+        if characters > self.limits.characters:
+            self.refuse_text()
+
+    def refuse_text(self) -> NoReturn:
+        """Say that there is too much text."""
+        raise UnreadableFileError(
+            f"its text has more than {self.limits.characters / 1e6:g} million characters "
+            "(documents.max_file_size_mb)"
+        )
+
+    @property
+    def text(self) -> str:
+        """What was written so far."""
+        return self._text.getvalue()
