@@ -6,6 +6,7 @@ and contexts fit the question (1 or 0 each), correctness how good the answer is 
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,13 +20,14 @@ from llama_index.core.evaluation import (
 )
 
 from rag_app.config.sections import LLMSection
-from rag_app.errors import ConfigError
+from rag_app.errors import ConfigError, LLMError, LLMUnavailableError
 from rag_app.evaluation.questions import EvalQuestion
 from rag_app.evaluation.results import Outcome, ResultsFile
 from rag_app.llms import PackableLLM, build_llm
 
 EVALUATORS = ("faithfulness", "relevancy", "correctness")
 
+_LOG = logging.getLogger("rag_app")
 _SCORE = re.compile(r"\b[1-5](?:\.\d+)?\b")
 _YES_OR_NO = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
 
@@ -95,7 +97,7 @@ class Judge:
         Raises
         ------
         LLMError
-            If the judge fails.
+            If the judge fails on all of them. What it fails on is graded by the next run.
         """
         judge = self._llm or llm
         if judge is None:
@@ -124,22 +126,39 @@ class Judge:
         evaluators = {name: _evaluator(name, llm) for name in self.names}
         some = asyncio.Semaphore(self._section.concurrency if self._section else 16)
         done = 0
+        failures: list[LLMError] = []
 
         async def grade(question: EvalQuestion, outcome: Outcome) -> None:
             nonlocal done
-            async with some:
-                judged = {
-                    name: await _score(name, evaluator, question, outcome)
-                    for name, evaluator in evaluators.items()
-                    if name != "correctness" or question.answers
-                }
+            try:
+                async with some:
+                    judged = {
+                        name: await _score(name, evaluator, question, outcome)
+                        for name, evaluator in evaluators.items()
+                        if name != "correctness" or question.answers
+                    }
+            except LLMUnavailableError:
+                raise
+            except LLMError as error:
+                failures.append(error)
+                return
             results.add(replace(outcome, judged=judged))
             done += 1
             progress(done, len(todo))
 
-        async with asyncio.TaskGroup() as tasks:
-            for question, outcome in todo:
-                tasks.create_task(grade(question, outcome))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for question, outcome in todo:
+                    tasks.create_task(grade(question, outcome))
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        if failures and not done:
+            raise failures[0]
+        if failures:
+            _LOG.warning(
+                "the judge failed on %d of %d answers, e.g.: %s",
+                *(len(failures), len(todo), failures[0].message),
+            )
 
 
 def _evaluator(name: str, llm: PackableLLM) -> BaseEvaluator:
