@@ -320,6 +320,9 @@ class LLMSection(Section):
     timeout: float = Field(default=120.0, gt=0)
     """Seconds without a sign of life (an answer, a piece of a stream, an engine's step) after which
     a request fails."""
+    deadline: float = Field(default=600.0, gt=0)
+    """Seconds after which a request to a server fails, however lively its answer still comes; its
+    retries are included."""
     engine: dict[str, Any] = {}
     """Engine arguments handed to vLLM as they are, e.g. {max_model_len = 8192}."""
     extractive: ExtractiveSection = ExtractiveSection()

@@ -9,9 +9,10 @@ its own, a stream that breaks off is an error, and errors say what to do.
 import asyncio
 import re
 import secrets
+import threading
 import weakref
-from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import aclosing, closing, contextmanager
 from typing import Any
 
@@ -22,14 +23,16 @@ from llama_index.llms.openai_like import OpenAILike
 from pydantic import PrivateAttr
 
 from rag_app.config.sections import SAMPLING, LLMSection
-from rag_app.errors import LLMError
-from rag_app.llms import PackableLLM
+from rag_app.errors import LLMError, LLMUnavailableError
+from rag_app.llms import PackableLLM, Reply
 from rag_app.llms.replicas import (
+    BYTES_PER_TOKEN,
     CONNECT_SECONDS,
-    AsyncReplicaTransport,
+    MOST_BYTES,
+    RefusedRequestError,
     Replicas,
-    ReplicaTransport,
 )
+from rag_app.llms.transport import AsyncReplicaTransport, ReplicaTransport
 from rag_app.llms.window import choose_window
 
 _COUNTER = re.compile(r"^vllm:prefix_cache_(queries|hits)_total(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
@@ -39,6 +42,7 @@ class VllmServer(OpenAILike, PackableLLM):
     """`OpenAILike` on one or several vLLM servers. Safe for threads and event loops."""
 
     _replicas: Replicas = PrivateAttr()
+    _transport: ReplicaTransport = PrivateAttr()
     _http: httpx.Client = PrivateAttr()
     _concurrency: int = PrivateAttr()
     _aclients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = (
@@ -46,11 +50,17 @@ class VllmServer(OpenAILike, PackableLLM):
     )
 
     def __init__(
-        self, replicas: Replicas, http: httpx.Client, concurrency: int, **kwargs: Any
+        self,
+        replicas: Replicas,
+        transport: ReplicaTransport,
+        http: httpx.Client,
+        concurrency: int,
+        **kwargs: Any,
     ) -> None:
         # Retries are the transport's; LlamaIndex's and OpenAI's own on top would multiply them.
         super().__init__(max_retries=0, http_client=http, **kwargs)
         self._replicas = replicas
+        self._transport = transport
         self._http = http
         self._concurrency = concurrency
         self._aclients = weakref.WeakKeyDictionary()
@@ -73,34 +83,41 @@ class VllmServer(OpenAILike, PackableLLM):
 
     def generate_each(
         self, prompts: Sequence[str], **kwargs: Any
-    ) -> Iterator[tuple[int, CompletionResponse]]:
+    ) -> Generator[tuple[int, Reply], None, None]:
         """Answer many prompts, ``llm.concurrency`` at a time, each as soon as it is finished.
 
         Raises
         ------
-        LLMError
-            If one fails; those that were not sent yet are not sent any more.
+        LLMUnavailableError
+            If no server can be reached, or they refuse the key; the rest is not sent any more.
         """
+        asking: set[int] = set()
+
+        def ask(prompt: str) -> CompletionResponse:
+            asking.add(threading.get_ident())
+            return self.complete(prompt, **kwargs)
+
         with ThreadPoolExecutor(self._concurrency) as threads:
-            asked = {
-                threads.submit(self.complete, prompt, **kwargs): index
-                for index, prompt in enumerate(prompts)
-            }
+            asked = {threads.submit(ask, prompt): index for index, prompt in enumerate(prompts)}
             try:
                 for answered in as_completed(asked):
-                    yield asked[answered], answered.result()
+                    error = answered.exception()
+                    if isinstance(error, LLMError) and not isinstance(error, LLMUnavailableError):
+                        yield asked[answered], error
+                    else:
+                        yield asked[answered], answered.result()
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
+                while running := [future for future in asked if future.running()]:
+                    self._transport.cancel(asking)
+                    wait(running, timeout=0.1)
 
     def prefix_cache(self) -> tuple[int, int]:
         """Sum the replicas' counters of prompt tokens looked up in the prefix cache, and found."""
         looked_up = found = 0.0
         for root in self._replicas.roots:
-            try:
-                metrics = httpx.get(f"{root}/metrics", timeout=CONNECT_SECONDS, trust_env=False)
-            except httpx.TransportError:
-                continue  # a replica that is down serves nothing
-            for name, value in _COUNTER.findall(metrics.text):
+            metrics = self._transport.look(root, "/metrics")  # one that is down serves nothing
+            for name, value in _COUNTER.findall((metrics or b"").decode("utf-8", "replace")):
                 looked_up += float(value) if name == "queries" else 0.0
                 found += float(value) if name == "hits" else 0.0
         return int(looked_up), int(found)
@@ -204,11 +221,6 @@ class VllmServer(OpenAILike, PackableLLM):
         """Turn what httpx and OpenAI's client raise into an `LLMError`."""
         try:
             yield
-        except (openai.APITimeoutError, httpx.TimeoutException):
-            raise LLMError(
-                f"the server at {self.api_base} was silent for {self.timeout:g} seconds",
-                "raise llm.timeout, lower llm.max_tokens, or look into the server's log",
-            ) from None
         except openai.OpenAIError as error:
             if isinstance(error.__cause__, LLMError):
                 raise error.__cause__ from None
@@ -240,10 +252,17 @@ def build_vllm_server(section: LLMSection) -> VllmServer:
     ConfigError
         If ``llm.context_window`` or ``llm.max_tokens`` is more than the server's window.
     """
-    key = section.api_key.get_secret_value()
-    replicas = Replicas([section.base_url, *section.replicas], section.retries, bool(key))
+    key = section.api_key.get_secret_value().strip()  # of a file's last line end
+    replicas = Replicas(
+        [section.base_url, *section.replicas],
+        section.retries,
+        bool(key),
+        deadline=section.deadline,
+        most_bytes=MOST_BYTES + BYTES_PER_TOKEN * section.max_tokens,
+    )
+    transport = ReplicaTransport(replicas)
     http = httpx.Client(
-        transport=ReplicaTransport(replicas),
+        transport=transport,
         base_url=replicas.roots[0],
         headers={"Authorization": f"Bearer {key}"} if key else {},
         timeout=_timeout(section.timeout),
@@ -258,6 +277,7 @@ def build_vllm_server(section: LLMSection) -> VllmServer:
         raise
     return VllmServer(
         replicas,
+        transport,
         http,
         section.concurrency,
         model=model,
@@ -304,9 +324,9 @@ def _is_chat(http: httpx.Client, endpoint: str, model: str) -> bool:
         return endpoint == "chat"
     try:
         _count(http, model, "Hello", chat=True)
-    except LLMError as error:
+    except RefusedRequestError as error:
         # vLLM answers 400 and names the template if the tokenizer has none.
-        if "template" in error.message:
+        if error.status == 400 and "template" in error.said:
             return False
         raise
     return True
@@ -331,11 +351,6 @@ def _count(http: httpx.Client, model: str, prompt: str, *, chat: bool) -> int:
 def _ask(http: httpx.Client, method: str, path: str, body: Any = None) -> dict[str, Any]:
     try:
         answer = http.request(method, path, json=body).json()
-    except httpx.TimeoutException:
-        raise LLMError(
-            f"the server at {http.base_url} was silent for {http.timeout.read:g} seconds",
-            "raise llm.timeout, or look into the server's log",
-        ) from None
     except (httpx.HTTPError, ValueError) as error:
         raise LLMError(
             f"the server at {http.base_url} does not answer as a vLLM server: {error}",

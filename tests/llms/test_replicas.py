@@ -4,9 +4,6 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -14,57 +11,22 @@ import pytest
 
 from rag_app.errors import LLMError
 from rag_app.llms import build_llm
-from rag_app.llms.replicas import AsyncReplicaTransport, Replicas, ReplicaTransport
+from rag_app.llms.replicas import Replicas
+from rag_app.llms.transport import AsyncReplicaTransport, ReplicaTransport
 from tests.llms.conftest import section
-
-Answer = tuple[int, dict[str, str], bytes]
-JSON = {"Content-Type": "application/json"}
-FINE: Answer = (200, JSON, b'{"fine": true}')
+from tests.llms.servers import FINE, JSON, Answer, serving
 
 
-@contextmanager
-def serving(answer: Callable[[int], Answer]) -> Iterator[tuple[str, list[str]]]:
-    """Serve on loopback: `answer` is called with the number of the request, from 0."""
-    seen: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            seen.append(self.path)
-            status, headers, body = answer(len(seen) - 1)
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST  # noqa: N815 - the base class's name
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", seen
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def post(urls: list[str], retries: int = 2, timeout: float = 5.0, way: str = "sync") -> Any:
-    replicas = Replicas(urls, retries, has_key=False)
+def post(urls: list[str], retries: int = 2, deadline: float = 5.0, way: str = "sync") -> Any:
+    replicas = Replicas(urls, retries, has_key=False, deadline=deadline)
     url = f"{replicas.roots[0]}/v1/chat/completions"
     if way == "sync":
-        with httpx.Client(transport=ReplicaTransport(replicas), timeout=timeout) as client:
+        with httpx.Client(transport=ReplicaTransport(replicas), timeout=5.0) as client:
             return [client.post(url, json={"n": n}).json() for n in range(2)]
 
     async def ask() -> list[Any]:
         transport = AsyncReplicaTransport(replicas)
-        async with httpx.AsyncClient(transport=transport, timeout=timeout) as client:
+        async with httpx.AsyncClient(transport=transport, timeout=5.0) as client:
             return [(await client.post(url, json={"n": n})).json() for n in range(2)]
 
     return asyncio.run(ask())
@@ -108,12 +70,12 @@ def test_retry_after_is_obeyed() -> None:
         assert time.monotonic() - began >= 1.0
 
 
-def test_retries_do_not_outlast_the_timeout() -> None:
+def test_retries_do_not_outlast_the_deadline() -> None:
     busy: Answer = (429, {**JSON, "Retry-After": "60"}, b"{}")
     with serving(lambda n: busy) as (url, _):
         began = time.monotonic()
         with pytest.raises(LLMError, match="429"):
-            post([url], timeout=2.0)
+            post([url], deadline=2.0)
         assert time.monotonic() - began < 2.0
 
 
