@@ -10,7 +10,8 @@
     └── ServiceError                 1   something that the user's input cannot mend
         ├── ModelUnavailableError    1   a model that is not here and cannot be fetched
         ├── VectorStoreError         1   Milvus cannot be reached, opened or written
-        └── LLMError                 1   the LLM cannot be reached, started or asked
+        └── LLMError                 1   the LLM fails on a request
+            └── LLMUnavailableError  1   the LLM cannot be reached or started: it would on any
 """
 
 
@@ -67,7 +68,11 @@ class VectorStoreError(ServiceError):
 
 
 class LLMError(ServiceError):
-    """The LLM cannot be reached, started or asked."""
+    """The LLM fails on a request."""
+
+
+class LLMUnavailableError(LLMError):
+    """The LLM cannot be reached or started, or refuses the key: any request would fail."""
 
 
 def first_line(error: BaseException) -> str:

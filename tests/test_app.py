@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from rag_app.config.sections import Config, ExtractiveSection
 from rag_app.embedding.base import Embedder
 from rag_app.errors import ConfigError, InputError, LLMError
 from rag_app.ingestion.run import ingest
-from rag_app.llms import PackableLLM, build_llm
+from rag_app.llms import PackableLLM, Reply, build_llm
 from rag_app.milvus.store import open_store
 from rag_app.schema import Source
 from tests.conftest import HNSW_PAGE, FakeEmbedder, MakeConfig, make_files, words
@@ -92,7 +92,7 @@ class EchoLLM(CustomLLM, PackableLLM):
 
     def generate_each(
         self, prompts: Sequence[str], **kwargs: Any
-    ) -> Iterator[tuple[int, CompletionResponse]]:
+    ) -> Generator[tuple[int, Reply], None, None]:
         yield from enumerate(self.complete(prompt) for prompt in prompts)
 
     def prefix_cache(self) -> tuple[int, int]:

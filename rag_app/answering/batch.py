@@ -1,22 +1,23 @@
 """Many questions at once: one embedding batch, one Milvus search, one batch of the LLM.
 
 Answers come as they are finished, each with what it rests on and what it cost. A question that
-cannot be asked becomes a `BadLine` and does not stop the rest.
+cannot be asked becomes a `BadLine`, one that the LLM fails on a `Failure`; neither stops the rest.
 """
 
 import json
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from llama_index.core.llms import CompletionResponse
+
 from rag_app.answering.packing import Packed
 from rag_app.answering.prompts import number_sources
 from rag_app.answering.synthesizer import RagSynthesizer
-from rag_app.errors import InputError, UserError
+from rag_app.errors import LLMError, LLMUnavailableError, RagAppError, UserError
 from rag_app.retrieval.retriever import Retriever
 from rag_app.schema import Record, Source
 
@@ -33,11 +34,14 @@ class Question:
         Its number, from 1.
     id
         As the input gives it, or None.
+    attempt
+        How often it is asked, this time included.
     """
 
     line: int
     id: str | None
     text: str
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,32 @@ class Answer(Record):
 
 
 @dataclass(frozen=True)
+class Failure(Record):
+    """A question that the LLM could not answer, and why.
+
+    Attributes
+    ----------
+    line, id, question
+        As in the input.
+    attempt
+        How often it has been asked now.
+    """
+
+    line: int
+    id: str | None
+    question: str
+    error: str
+    attempt: int
+
+
+@dataclass(frozen=True)
 class BatchSummary(Record):
     """What a batch did.
 
     Attributes
     ----------
-    answered, done_before
-        Questions answered now, and found answered in the output.
+    answered, failed, done_before
+        Questions answered now, asked in vain now, and found answered in the output.
     bad_lines
         What could not be answered.
     seconds
@@ -91,6 +114,7 @@ class BatchSummary(Record):
     """
 
     answered: int = 0
+    failed: int = 0
     done_before: int = 0
     bad_lines: tuple[BadLine, ...] = ()
     seconds: float = 0.0
@@ -132,13 +156,18 @@ class Batch:
     group: bool = True
     summary: BatchSummary = field(default_factory=BatchSummary)
 
-    def run(self, questions: Sequence[Question]) -> Iterator[Answer | BadLine]:
+    def run(
+        self, questions: Sequence[Question]
+    ) -> Generator[Answer | Failure | BadLine, None, None]:
         """Answer questions, each as soon as it is finished.
+
+        Closing the iterator ends the LLM's requests that are under way.
 
         Raises
         ------
         ServiceError
-            If Milvus or the LLM fails; what was yielded before stays answered.
+            If Milvus fails, or the LLM would fail on any question; what was yielded before stays
+            answered.
         """
         began = time.monotonic()
         cache_before = self.synthesizer.prefix_cache()
@@ -148,30 +177,29 @@ class Batch:
             if isinstance(found, BadLine):
                 summary = replace(summary, bad_lines=(*summary.bad_lines, found))
                 yield found
+            elif isinstance(found, Failure):
+                summary = replace(summary, failed=summary.failed + 1)
+                yield found
             else:
                 packed.append((question, found))
         if self.group:
             packed.sort(key=lambda item: item[1].prompt)
         texts = [question.text for question, _ in packed]
-        for index, reply in self.synthesizer.answer_each(texts, [pack for _, pack in packed]):
-            question, pack = packed[index]
-            answer = Answer(
-                line=question.line,
-                id=question.id,
-                question=question.text,
-                answer=reply.text,
-                sources=tuple(number_sources(pack.nodes)),
-                prompt_tokens=pack.prompt_tokens,
-                completion_tokens=int(reply.additional_kwargs.get("completion_tokens", 0)),
-                finish_reason=str(reply.additional_kwargs.get("finish_reason", "")),
-            )
-            summary = replace(
-                summary,
-                answered=summary.answered + 1,
-                prompt_tokens=summary.prompt_tokens + answer.prompt_tokens,
-                completion_tokens=summary.completion_tokens + answer.completion_tokens,
-            )
-            yield answer
+        with closing(self.synthesizer.answer_each(texts, [pack for _, pack in packed])) as replies:
+            for index, reply in replies:
+                question, pack = packed[index]
+                if isinstance(reply, RagAppError):
+                    summary = replace(summary, failed=summary.failed + 1)
+                    yield _failure(question, reply)
+                    continue
+                answer = _answer(question, pack, reply)
+                summary = replace(
+                    summary,
+                    answered=summary.answered + 1,
+                    prompt_tokens=summary.prompt_tokens + answer.prompt_tokens,
+                    completion_tokens=summary.completion_tokens + answer.completion_tokens,
+                )
+                yield answer
         cache_after = self.synthesizer.prefix_cache()
         self.summary = replace(
             summary,
@@ -180,7 +208,9 @@ class Batch:
             cache_hits=cache_after[1] - cache_before[1],
         )
 
-    def _pack(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Packed | BadLine]]:
+    def _pack(
+        self, questions: Sequence[Question]
+    ) -> Iterator[tuple[Question, Packed | Failure | BadLine]]:
         if not questions:
             return
         found = self.retriever.retrieve_each([question.text for question in questions])
@@ -189,6 +219,27 @@ class Batch:
                 yield question, self.synthesizer.pack(question.text, nodes)
             except UserError as error:  # this question's own: too long for the window
                 yield question, BadLine(question.line, error.message)
+            except LLMUnavailableError:
+                raise
+            except LLMError as error:  # it does not count this prompt's tokens
+                yield question, _failure(question, error)
+
+
+def _answer(question: Question, pack: Packed, reply: CompletionResponse) -> Answer:
+    return Answer(
+        line=question.line,
+        id=question.id,
+        question=question.text,
+        answer=reply.text,
+        sources=tuple(number_sources(pack.nodes)),
+        prompt_tokens=pack.prompt_tokens,
+        completion_tokens=int(reply.additional_kwargs.get("completion_tokens", 0)),
+        finish_reason=str(reply.additional_kwargs.get("finish_reason", "")),
+    )
+
+
+def _failure(question: Question, error: RagAppError) -> Failure:
+    return Failure(question.line, question.id, question.text, error.message, question.attempt)
 
 
 def read_questions(lines: Iterable[str], name: str) -> Iterator[Question | BadLine]:
@@ -228,50 +279,3 @@ def _from_json(number: int, text: str) -> Question:
         raise ValueError('there is no text under "question"')
     id_ = found.get("id")
     return Question(number, None if id_ is None else str(id_), question.strip())
-
-
-def answered_before(output: Path) -> Counter[tuple[str | None, str]]:
-    """Count the questions that a file of answers has, by id and text; cut off a torn last line.
-
-    Raises
-    ------
-    InputError
-        If the file is something else than answers: it is not touched.
-    """
-    done: Counter[tuple[str | None, str]] = Counter()
-    if not output.exists():
-        return done
-    whole = 0
-    with output.open("rb") as file:
-        for line in file:
-            found: Any = None
-            with suppress(ValueError):
-                found = json.loads(line)
-            if not line.endswith(b"\n") and whole + len(line) == output.stat().st_size:
-                break  # killed while it was being written
-            if not isinstance(found, dict) or "question" not in found or "answer" not in found:
-                raise InputError(
-                    f"{output} is there already, and is no file of answers",
-                    "name another one after -o",
-                )
-            done[found.get("id"), found["question"]] += 1
-            whole += len(line)
-    if whole < output.stat().st_size:
-        with output.open("r+b") as file:
-            file.truncate(whole)
-    return done
-
-
-def still_to_ask(
-    questions: Iterable[Question], done: Counter[tuple[str | None, str]]
-) -> list[Question]:
-    """Leave out the questions that were answered before, each as often as it was."""
-    left = Counter(done)
-    asked = []
-    for question in questions:
-        key = (question.id, question.text)
-        if left[key]:
-            left[key] -= 1
-        else:
-            asked.append(question)
-    return asked

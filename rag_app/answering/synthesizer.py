@@ -5,7 +5,8 @@ One question is one LLM call: no refine loops, and no context is cut without the
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from llama_index.core.base.response.schema import (
@@ -26,7 +27,7 @@ from rag_app.answering.packing import ORDERS, Packed, keep_all
 from rag_app.answering.packing import pack as pack_nodes
 from rag_app.answering.prompts import PromptTemplate, number_sources
 from rag_app.errors import InputError
-from rag_app.llms import PackableLLM
+from rag_app.llms import PackableLLM, Reply
 
 
 class RagSynthesizer(BaseSynthesizer):
@@ -55,8 +56,11 @@ class RagSynthesizer(BaseSynthesizer):
     @abstractmethod
     def answer_each(
         self, questions: Sequence[str], packed: Sequence[Packed]
-    ) -> Iterator[tuple[int, CompletionResponse]]:
-        """Answer many questions together; yield each one's index and answer as it is finished."""
+    ) -> Generator[tuple[int, Reply], None, None]:
+        """Answer many questions together; yield each one's index and answer as it is finished.
+
+        What the LLM fails on is yielded as its error. Closing the generator ends what is under way.
+        """
 
     @abstractmethod
     def prefix_cache(self) -> tuple[int, int]:
@@ -175,15 +179,15 @@ class PromptSynthesizer(RagSynthesizer):
 
     def answer_each(
         self, questions: Sequence[str], packed: Sequence[Packed]
-    ) -> Iterator[tuple[int, CompletionResponse]]:
+    ) -> Generator[tuple[int, Reply], None, None]:
         """Send all prompts to the LLM at once."""
         asked = [index for index, pack in enumerate(packed) if pack.nodes]
         for index in sorted(set(range(len(questions))) - set(asked)):
             yield index, CompletionResponse(text=NOTHING_RELEVANT)
-        for position, reply in self._packable.generate_each(
-            [packed[i].prompt for i in asked], **self._sampling
-        ):
-            yield asked[position], reply
+        prompts = [packed[index].prompt for index in asked]
+        with closing(self._packable.generate_each(prompts, **self._sampling)) as replies:
+            for position, reply in replies:
+                yield asked[position], reply
 
     def prefix_cache(self) -> tuple[int, int]:
         """Ask the LLM for its counters."""
@@ -231,7 +235,7 @@ class ExtractiveSynthesizer(RagSynthesizer):
 
     def answer_each(
         self, questions: Sequence[str], packed: Sequence[Packed]
-    ) -> Iterator[tuple[int, CompletionResponse]]:
+    ) -> Generator[tuple[int, Reply], None, None]:
         """Quote for one question after the other."""
         for index, (question, found) in enumerate(zip(questions, packed, strict=True)):
             yield index, CompletionResponse(text=self._answer(question, found))

@@ -1,13 +1,13 @@
 """What came of each question, and the file that keeps it: an interrupted run goes on from there."""
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from rag_app.errors import InputError
+from rag_app.json_lines import read_own_lines
 from rag_app.schema import Record
 
 
@@ -111,34 +111,19 @@ class ResultsFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             if fresh:
                 path.unlink(missing_ok=True)
-            whole = self._read()
-            if path.exists() and whole < path.stat().st_size:
-                with path.open("r+b") as file:
-                    file.truncate(whole)
+            for outcome in read_own_lines(
+                path,
+                '{"key": ',
+                Outcome.from_dict,
+                what="results",
+                remedy="move it away, or name another folder: --results",
+            ):
+                self.outcomes[outcome.key] = outcome
             self._file: IO[str] = path.open("a", encoding="utf-8")
         except OSError as error:
             raise InputError(
                 f"results cannot be kept in {path}: {error}", "name another folder: --results"
             ) from error
-
-    def _read(self) -> int:
-        whole = 0
-        if not self.path.exists():
-            return whole
-        with self.path.open("rb") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break  # killed while it was being written
-                outcome = None
-                with suppress(ValueError, TypeError, AttributeError):
-                    outcome = Outcome.from_dict(json.loads(line))
-                if outcome is None:
-                    raise InputError(
-                        f"{self.path} holds something else than results", "move it away"
-                    )
-                self.outcomes[outcome.key] = outcome
-                whole += len(line)
-        return whole
 
     def add(self, outcome: Outcome) -> None:
         """Keep an outcome; a later one of the same question replaces an earlier one."""

@@ -21,12 +21,12 @@ from rag_app.answering.prompts import number_sources
 from rag_app.answering.synthesizer import RagSynthesizer
 from rag_app.citations import cited_numbers
 from rag_app.embedding.base import Embedder
-from rag_app.errors import UserError
+from rag_app.errors import LLMError, LLMUnavailableError, RagAppError, UserError
 from rag_app.evaluation.questions import EvalQuestion
 from rag_app.evaluation.relevance import Relevance
 from rag_app.evaluation.results import Found, Outcome, ResultsFile
 from rag_app.evaluation.timing import StageSpans, Stopwatch, stages_traced
-from rag_app.llms import PackableLLM
+from rag_app.llms import PackableLLM, Reply
 
 TOGETHER = 64
 """Questions answered in one batch: what an interrupted run has to answer again at most."""
@@ -109,7 +109,9 @@ class Runner:
         """Ask a question alone, and keep how long each stage took."""
         try:
             results.add(self._ask_alone(question, spans))
-        except UserError as error:  # this question's own: too long for the window
+        except LLMUnavailableError:
+            raise
+        except (UserError, LLMError) as error:  # this question's own: too long for the window
             self.bad.append(BadLine(question.line, error.message))
 
     def _ask_alone(self, question: EvalQuestion, spans: StageSpans) -> Outcome:
@@ -142,7 +144,9 @@ class Runner:
             try:
                 nodes = self.retriever.retrieve(QueryBundle(question.question, embedding=vector))
                 packed = self._pack(question, nodes)
-            except UserError as error:
+            except LLMUnavailableError:
+                raise
+            except (UserError, LLMError) as error:
                 self.bad.append(BadLine(question.line, error.message))
                 continue
             ready.append((question, packed, self._outcome(question, nodes, packed)))
@@ -153,6 +157,9 @@ class Runner:
             [question.question for question, _, _ in ready], [pack for _, pack, _ in ready]
         ):
             question, packed, outcome = ready[index]
+            if isinstance(reply, RagAppError):
+                self.bad.append(BadLine(question.line, reply.message))
+                continue
             self._take_answer(outcome, question, packed, reply)
             yield outcome
 
@@ -169,7 +176,10 @@ class Runner:
         reply = CompletionResponse(text=NOTHING_RELEVANT)
         began = time.perf_counter()
         if self.llm is None:
-            ((_, reply),) = self._answer_each([question.question], [packed])
+            ((_, answered),) = self._answer_each([question.question], [packed])
+            if isinstance(answered, RagAppError):
+                raise answered
+            reply = answered
         elif packed.nodes:
             with closing(self.llm.stream_complete(packed.prompt, **self._asking)) as pieces:
                 for reply in pieces:
@@ -180,7 +190,7 @@ class Runner:
 
     def _answer_each(
         self, questions: Sequence[str], packed: Sequence[Packed]
-    ) -> Iterator[tuple[int, CompletionResponse]]:
+    ) -> Iterator[tuple[int, Reply]]:
         assert self.synthesizer is not None  # noqa: S101 - checked by the callers
         if self.llm is None:
             yield from self.synthesizer.answer_each(questions, packed)

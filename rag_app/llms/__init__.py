@@ -4,13 +4,16 @@ No backend stands in for another: what is configured and cannot run is an error 
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from llama_index.core.llms import LLM, CompletionResponse
 
 from rag_app.config.sections import LLMSection
-from rag_app.errors import ConfigError
+from rag_app.errors import ConfigError, RagAppError
+
+Reply = CompletionResponse | RagAppError
+"""What comes of a prompt among many: an answer, or why there is none."""
 
 
 class PackableLLM(LLM):
@@ -23,8 +26,17 @@ class PackableLLM(LLM):
     @abstractmethod
     def generate_each(
         self, prompts: Sequence[str], **kwargs: Any
-    ) -> Iterator[tuple[int, CompletionResponse]]:
-        """Answer many prompts together; yield each one's index and answer as it is finished."""
+    ) -> Generator[tuple[int, Reply], None, None]:
+        """Answer many prompts together; yield each one's index and answer as it is finished.
+
+        A prompt that cannot be answered has its error in place of an answer, and does not stop the
+        rest. Closing the generator ends what is under way.
+
+        Raises
+        ------
+        LLMUnavailableError
+            If no prompt could be answered any more.
+        """
 
     @abstractmethod
     def prefix_cache(self) -> tuple[int, int]:

@@ -44,6 +44,8 @@ class Piece:
         "stop", "length", … on the last piece, else None.
     logprobs
         Of the new tokens, as vLLM gives them; None where they were not asked for.
+    error
+        Why there will be no answer, on the last piece of a request that vLLM refuses.
     """
 
     index: int
@@ -53,6 +55,7 @@ class Piece:
     completion_tokens: int
     finish_reason: str | None
     logprobs: Any = None
+    error: InputError | None = None
 
 
 @dataclass(frozen=True)
@@ -315,7 +318,7 @@ class EngineThread:
                 "change what the message names, in the call or in llm.sampling",
             )
             refused.__cause__ = error
-            taker.put(refused)
+            taker.put(Piece(taker.index, "", taker.prompt_tokens, 0, 0, "refused", error=refused))
 
     def _abort(self, names: Sequence[str]) -> None:
         running = [name for name in names if self._takers.pop(name, None) is not None]

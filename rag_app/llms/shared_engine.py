@@ -55,8 +55,15 @@ class SharedEngine:
             raise closed()
         return self._thread.engine()
 
-    def ask(self, requests: Sequence[Request]) -> Generator[Piece, None, None]:
+    def ask(
+        self, requests: Sequence[Request], *, sparing: bool = False
+    ) -> Generator[Piece, None, None]:
         """Have prompts answered, and yield pieces as they come; leaving early aborts the rest.
+
+        Parameters
+        ----------
+        sparing
+            Yield a refused request's `Piece.error` and go on with the others.
 
         Raises
         ------
@@ -79,6 +86,8 @@ class SharedEngine:
                 if isinstance(piece, RagAppError):
                     raise piece
                 unfinished -= piece.finish_reason is not None
+                if piece.error is not None and not sparing:
+                    raise piece.error
                 yield piece
         finally:
             if unfinished:
@@ -109,6 +118,8 @@ class SharedEngine:
                 if isinstance(piece, RagAppError):
                     raise piece
                 unfinished -= piece.finish_reason is not None
+                if piece.error is not None:
+                    raise piece.error
                 yield piece
         finally:
             if unfinished:

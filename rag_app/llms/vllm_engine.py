@@ -10,7 +10,7 @@ import copy
 import secrets
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +32,8 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from pydantic import PrivateAttr
 
 from rag_app.config.sections import LLMSection
-from rag_app.errors import InputError
-from rag_app.llms import PackableLLM
+from rag_app.errors import InputError, RagAppError
+from rag_app.llms import PackableLLM, Reply
 from rag_app.llms.engine_start import engine_arguments
 from rag_app.llms.engine_thread import Piece, Request
 from rag_app.llms.sampling import sampling_parameters
@@ -178,17 +178,29 @@ class VllmEngine(PackableLLM):
 
     def generate(self, prompts: Sequence[str], **kwargs: Any) -> list[CompletionResponse]:
         """Answer many prompts in vLLM's one continuous batch, in the prompts' order."""
-        answers = dict(self.generate_each(prompts, **kwargs))
+        answers: dict[int, CompletionResponse] = {}
+        for index, answer in self.generate_each(prompts, **kwargs):
+            if isinstance(answer, RagAppError):
+                raise answer
+            answers[index] = answer
         return [answers[index] for index in range(len(prompts))]
 
     def generate_each(
         self, prompts: Sequence[str], **kwargs: Any
-    ) -> Iterator[tuple[int, CompletionResponse]]:
+    ) -> Generator[tuple[int, Reply], None, None]:
         """Do as `generate`, yielding each prompt's index and answer as soon as it is finished."""
-        requests = [self._request(self._tokens_of_prompt(prompt), kwargs) for prompt in prompts]
-        with closing(self._shared.ask(requests)) as pieces:
+        requests: list[Request] = []
+        asked: list[int] = []
+        for index, prompt in enumerate(prompts):
+            try:
+                requests.append(self._request(self._tokens_of_prompt(prompt), kwargs))
+            except InputError as error:  # this prompt's own: too long for the window
+                yield index, error
+            else:
+                asked.append(index)
+        with closing(self._shared.ask(requests, sparing=True)) as pieces:
             for piece in pieces:
-                yield piece.index, _completion(piece)
+                yield asked[piece.index], piece.error or _completion(piece)
 
     # How
 

@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from rag_app import app as query_engine
 from rag_app.config.loader import load_config
 from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
-from rag_app.errors import ConfigError
+from rag_app.errors import ConfigError, LLMError, LLMUnavailableError
 from rag_app.evaluation import runner, study, variants
 from rag_app.evaluation.questions import EvalQuestion
 from rag_app.evaluation.runner import Runner
 from rag_app.evaluation.study import Settings
 from rag_app.evaluation.variants import Variant, parse_variant
 from rag_app.ingestion import run as ingestion
+from rag_app.llms import Reply
 from rag_app.milvus.store import open_store
 from tests.conftest import FakeEmbedder, json_of, release_databases
 from tests.test_app import EchoLLM
@@ -480,10 +481,37 @@ def _contexts(prompt: str) -> list[str]:
     ]
 
 
+class _FailingJudge(EchoLLM):
+    error: Exception
+
+    async def acomplete(self, prompt: str, formatted: bool = False, **_: Any) -> CompletionResponse:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [LLMError, LLMUnavailableError])
+def test_a_judge_that_fails(
+    error: type[LLMError],
+    ingested: Config,
+    questions: str,
+    run: Run,
+    llm: EchoLLM,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judge = _FailingJudge(error=error("the server answers 500: out of order", "mend it"))
+    monkeypatch.setattr("rag_app.evaluation.judge.build_llm", lambda _section: judge)
+    result = run(
+        *("eval", questions, *WITH_LLM, "--timed", "0"),
+        *("--judge", "faithfulness", "--judge-llm", "model=other"),
+    )
+    assert result.exit_code == 1
+    assert "the server answers 500: out of order\n  try: mend it" in result.stderr
+    assert "bug" not in result.stderr
+
+
 class _Failing(EchoLLM):
     def generate_each(
         self, prompts: Sequence[str], **kwargs: Any
-    ) -> Iterator[tuple[int, CompletionResponse]]:
+    ) -> Generator[tuple[int, Reply], None, None]:
         yield 0, self.complete(prompts[0])
         raise KeyboardInterrupt
 
