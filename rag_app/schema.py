@@ -173,9 +173,11 @@ class Problem(Record):
     ----------
     kind
         "incomplete": rows are missing; "outdated": rows are of an older version than the file, or
-        of several; "duplicate": rows that are not its text; "orphaned": the file is gone.
+        of several; "duplicate": rows that are not its text; "orphaned": the file is gone. Of the
+        whole collection, "lost": it holds less than when it was written; "index": a search finds
+        too little.
     path
-        Of the document, relative to its folder.
+        Of the document, relative to its folder; or the collection's name.
     repaired
         Whether it was mended.
     """
@@ -194,11 +196,17 @@ class VerifyReport(Record):
     ----------
     documents, rows
         In the collection, after repair if there was one.
+    foreign_rows
+        Of those, rows that a LlamaIndex application put in; they are never touched.
+    index_recall
+        Share of the truly nearest rows that the index finds; None if there are too few rows.
     """
 
     problems: tuple[Problem, ...]
     documents: int
     rows: int
+    foreign_rows: int = 0
+    index_recall: float | None = None
 
     @property
     def ok(self) -> bool:

@@ -50,7 +50,10 @@ def list_command() -> None:
     width = max((len(info.name) for info in found), default=0)
     for info in found:
         mark = "*" if info.configured else " "
-        echo(f"{mark} {info.name:<{width}}  {info.rows:>7} rows  {_made_by(info)}")
+        what = f"{info.rows:>7} rows  {_made_by(info)}"
+        if info.damage:
+            what = f"damaged: {info.damage}"
+        echo(f"{mark} {info.name:<{width}}  {what}")
     say(f"{len(found)} collections in {config.vector_store.uri}")
     configured = config.vector_store.collection
     if not any(info.configured for info in found):

@@ -215,7 +215,8 @@ def rm_command(patterns: tuple[str, ...], dry_run: bool) -> None:
 def verify_command(repair: bool) -> None:
     """Check every row of the collection; exit 1 if something is wrong and was not mended.
 
-    Finds incomplete, outdated, duplicate and orphaned documents, e.g. after a disk error.
+    Finds incomplete, outdated, duplicate and orphaned documents, rows that were lost, e.g. with a
+    disk error, and an index that finds less than an exact search.
     """
     config = load()
     from rag_app.ingestion.verify import verify
@@ -228,6 +229,10 @@ def verify_command(repair: bool) -> None:
             mended = " (repaired)" if problem.repaired else ""
             echo(f"{problem.kind:<10} {problem.path}: {problem.detail}{mended}")
         echo(f"{report.documents} documents, {report.rows} rows, {len(report.problems)} problems")
+        if report.foreign_rows:
+            say(f"{report.foreign_rows} rows are of another application, and are left alone")
+        if report.index_recall is not None:
+            say(f"the index finds {report.index_recall:.3f} of what an exact search finds")
         if not report.ok and not repair:
             say("mend them with rag-app verify --repair")
     if not report.ok:

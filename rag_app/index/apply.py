@@ -12,7 +12,8 @@ from rag_app.index.bench.scratch import prove_buildable
 from rag_app.index.build import DenseIndex, configured_index
 from rag_app.index.checks import dimension_fault
 from rag_app.index.types import INDEX_TYPES, Index, search_params
-from rag_app.milvus.collection import CollectionStore, as_store_error
+from rag_app.milvus.collection import CollectionStore
+from rag_app.milvus.errors import as_store_error
 from rag_app.milvus.lite_files import index_files, read_index_file
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import find_index

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
@@ -17,7 +19,14 @@ from pymilvus.exceptions import MilvusException
 from rag_app.config.sections import Config
 from rag_app.errors import VectorStoreError
 from rag_app.index.types import Index, Value, build_params, search_params
+from rag_app.milvus.pages import pages
 from rag_app.milvus.search import VECTOR_FIELD
+
+_MOST_ROWS = 16_384
+"""That Milvus gives out in one call."""
+
+_BLOCK = 32_000_000
+"""Bytes of vectors that are read in one call; Milvus takes messages of up to 64 MB."""
 
 _LOG = logging.getLogger("rag_app")
 
@@ -46,6 +55,7 @@ class DenseIndex:
         self.client = client
         self._lite = lite
         self._timeout = timeout
+        self._collection = collection
         self._names = {"collection_name": collection, "timeout": timeout}
         # Lite builds within these calls, in this process.
         self._patient = {**self._names, "timeout": None} if lite else self._names
@@ -190,6 +200,36 @@ class DenseIndex:
         with _timed(seconds, "load"):
             self.load()
         return seconds
+
+    def vectors(self) -> Iterator[NDArray[np.float32]]:
+        """Yield all vectors in the order of their ids, in blocks of shape (rows, dimension)."""
+        size = min(_MOST_ROWS, max(1, _BLOCK // (4 * self.dimension())))
+        for page in pages(
+            self.client,
+            self._collection,
+            'id != ""',
+            [VECTOR_FIELD],
+            size=size,
+            timeout=self._timeout,
+        ):
+            yield np.array([row[VECTOR_FIELD] for row in page], dtype=np.float32)
+
+    def nearest(
+        self, questions: NDArray[np.float32], top_k: int, params: Mapping[str, Value]
+    ) -> list[NDArray[np.float32]]:
+        """Search for vectors; return those that are found, one array for each question."""
+        found = self.client.search(
+            data=questions.tolist(),
+            limit=top_k,
+            anns_field=VECTOR_FIELD,
+            search_params={"params": dict(params)},
+            output_fields=[VECTOR_FIELD],
+            **self._names,
+        )
+        return [
+            np.array([hit["entity"][VECTOR_FIELD] for hit in hits], dtype=np.float32)
+            for hits in found
+        ]
 
     def probe(self, built: Index) -> None:
         """Search for one of the rows.

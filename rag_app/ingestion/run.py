@@ -104,7 +104,9 @@ def ingest(
             store = store or create_store(config, embedder.dimension)
             _Pipeline(config, store, embedder, run).run(progress or (lambda _done, _total: None))
         if store:
-            run.delete(store, run.to_delete(prune=prune))
+            gone = run.to_delete(prune=prune)
+            run.delete(store, gone)
+            store.settle(len({*stored, *run.done} - {document.id for document in gone}))
     run.seconds["total"] = time.perf_counter() - started
     return run.report(store, pruned=prune, dry_run=dry_run)
 

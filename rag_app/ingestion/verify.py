@@ -1,31 +1,38 @@
 """Look for rows that should not be as they are, and mend them.
 
-Milvus keeps what it acknowledged, with exceptions: Milvus Lite rolls back to an older state without
-a word when its manifest was damaged. The rows themselves tell: each carries its document's content
-hash and number of nodes, and its id is a digest of its text.
+The rows themselves tell: each carries its document's content hash and number of nodes, and its id
+is a digest of its text. Rows that a LlamaIndex application put in are counted and left alone.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 
+from pymilvus.exceptions import MilvusException
+
 from rag_app.config.sections import Config
 from rag_app.documents.discover import SourceFile
 from rag_app.documents.file_types import UnreadableFileError
 from rag_app.documents.node_parser import node_id
 from rag_app.documents.read import content_hash
+from rag_app.index.recall import measure_recall
 from rag_app.ingestion.run import ingest
 from rag_app.milvus.collection import CollectionStore, StoredDocument
-from rag_app.milvus.store import open_store
+from rag_app.milvus.errors import as_store_error
+from rag_app.milvus.store import find_index, lost_rows, open_store
 from rag_app.schema import Problem, VerifyReport
+
+LEAST_RECALL = 0.8
+"""Of an index that is sound. Poor parameters find more than that."""
 
 
 def verify(config: Config, *, repair: bool = False) -> VerifyReport:
-    """Check every row; with `repair`, mend what can be mended.
+    """Check every row and the index; with `repair`, mend what can be mended.
 
     Incomplete and outdated documents are ingested again from their files, duplicate rows are
     deleted, and so are documents whose file is gone, if their folder is still there (it may only be
-    unmounted).
+    unmounted). An index that finds too little is built again. Which documents are gone with rows
+    that a database lost nobody knows: what is left is taken for all there is from then on.
 
     Raises
     ------
@@ -34,7 +41,7 @@ def verify(config: Config, *, repair: bool = False) -> VerifyReport:
     CollectionMismatchError, VectorStoreError, ModelUnavailableError
         As `rag_app.ingestion.run.ingest`.
     """
-    store = open_store(config)
+    store = open_store(config, counted=False)
     documents = store.documents()
     duplicates = _find_duplicates(store)
     found = [
@@ -46,7 +53,37 @@ def verify(config: Config, *, repair: bool = False) -> VerifyReport:
     if repair and problems:
         problems = _repair(config, store, found, duplicates)
         documents = store.documents()
-    return VerifyReport(tuple(problems), len(documents), store.count())
+    rows = store.count()
+    name = config.vector_store.collection
+    if lost := lost_rows(config, store):
+        problems.append(Problem("lost", name, f"{lost}; ingest the documents again"))
+    if repair:
+        store.settle(len(documents))
+    recall, probed = _probe(config, repair=repair)
+    foreign = rows - sum(document.nodes for document in documents.values())
+    return VerifyReport((*problems, *probed), len(documents), rows, foreign, recall)
+
+
+def _probe(config: Config, *, repair: bool) -> tuple[float | None, list[Problem]]:
+    """Compare the index with an exact search; build it again if it finds too little."""
+    section = config.vector_store
+    index = find_index(config)
+    try:
+        built = index.read() if index else None
+        if index is None or built is None:
+            return None, []
+        given = config.index.search_params
+        recalls = measure_recall(index, built, [given])
+        if not recalls or recalls[0] >= LEAST_RECALL:
+            return next(iter(recalls), None), []
+        detail = f"a search finds {recalls[0]:.2f} of what an exact search finds"
+        if repair:
+            index.replace(built)
+            recalls = measure_recall(index, built, [given])
+        mended = recalls[0] >= LEAST_RECALL
+        return recalls[0], [Problem("index", section.collection, detail, repaired=mended)]
+    except MilvusException as error:
+        raise as_store_error(error, section.uri) from error
 
 
 def _find_duplicates(store: CollectionStore) -> dict[str, list[str]]:
@@ -109,7 +146,7 @@ def _repair(
         if problem.kind == "orphaned" and document.folder.is_dir()
     }
     for id_ in gone:
-        store.delete(id_)
+        store.delete_ids([row.id for row in store.rows_of(id_)])
     store.flush()
     files = {
         str(document.file)
@@ -117,6 +154,7 @@ def _repair(
         if problem.kind in {"incomplete", "outdated"} and document.file.is_file()
     }
     if files:
+        store.settle(len(store.documents()))  # an ingest refuses a collection that lost rows
         ingest(config, sorted(files))
     after = store.documents()
     still = {

@@ -15,7 +15,10 @@ from pymilvus.exceptions import MilvusException
 from rag_app.config.sections import COLLECTION_NAME, Config
 from rag_app.errors import CollectionMismatchError, InputError
 from rag_app.index.build import DenseIndex
-from rag_app.milvus.collection import as_store_error
+from rag_app.milvus.errors import as_store_error
+from rag_app.milvus.lite import check_collection, collection_faults, remove_collection
+from rag_app.milvus.lite_check import has_content, read_properties
+from rag_app.milvus.lite_files import collection_folder
 from rag_app.milvus.made_by import MADE_BY, check_made_by
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import connect
@@ -37,6 +40,9 @@ class CollectionInfo(Record):
         Model, node size and the rest of what decides its rows; empty: another program made it.
     mismatch
         Why this configuration cannot use it; empty: it can.
+    damage
+        What is wrong with its files (Milvus Lite); such a collection is not opened, so that nothing
+        else is known of it.
     index
         Over the vectors: type, metric, params; empty: there is none that rag_app knows of.
     """
@@ -48,6 +54,7 @@ class CollectionInfo(Record):
     mismatch: str
     index: dict[str, Any]
     aliases: tuple[str, ...] = ()
+    damage: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,10 @@ def list_collections(config: Config) -> list[CollectionInfo]:
         If Milvus cannot be reached or opened.
     """
     with _client(config) as client:
-        names = sorted(_call(client, config, "list_collections")) if client else []
-        return [_info(client, config, name) for name in names]
+        if client is None:
+            return []
+        names = {*_call(client, config, "list_collections"), *_folders(config)}
+        return [_info(client, config, name) for name in sorted(names)]
 
 
 def show_collection(config: Config, name: str) -> CollectionDetails:
@@ -126,7 +135,10 @@ def drop_collection(config: Config, name: str, *, foreign: bool = False) -> Coll
     """
     with _client(config) as client:
         info = _of_rag_app(client, config, name, foreign=foreign, verb="dropped")
-        _call(client, config, "drop_collection", collection_name=name)
+        if info.damage:
+            remove_collection(config.vector_store.uri, name)
+        else:
+            _call(client, config, "drop_collection", collection_name=name)
         return info
 
 
@@ -159,7 +171,10 @@ def _of_rag_app(
     client: MilvusClient | None, config: Config, name: str, *, foreign: bool, verb: str
 ) -> CollectionInfo:
     """Return a collection that may be changed."""
-    _described(client, config, name)
+    if client is None:
+        raise _absent(config, name, [])
+    if verb != "dropped" or not _damage(config, name):
+        _described(client, config, name)
     info = _info(client, config, name)
     if not info.made_by and not foreign:
         raise InputError(
@@ -188,19 +203,44 @@ def _call(client: MilvusClient, config: Config, method: str, **arguments: Any) -
 
 def _described(client: MilvusClient | None, config: Config, name: str) -> dict[str, Any]:
     """Describe a collection by its own name."""
+    if client and config.vector_store.is_lite:
+        check_collection(config.vector_store.uri, name)
     names = sorted(_call(client, config, "list_collections")) if client else []
-    if name not in names:
-        what = f"there is no collection {name!r} in {config.vector_store.uri}"
+    if client is None or name not in names:
         if client and _call(client, config, "has_collection", collection_name=name):
             real = _call(client, config, "describe_collection", collection_name=name)
             what = f"{name!r} is an alias of the collection {real['collection_name']!r}"
-        there = f"there are {', '.join(names)}" if names else "there are none"
-        raise InputError(what, f"{there}; see rag-app collections list")
+            raise _absent(config, name, names, what)
+        raise _absent(config, name, names)
     described: dict[str, Any] = _call(client, config, "describe_collection", collection_name=name)
     return described
 
 
+def _absent(config: Config, name: str, names: list[str], what: str = "") -> InputError:
+    what = what or f"there is no collection {name!r} in {config.vector_store.uri}"
+    there = f"there are {', '.join(names)}" if names else "there are none"
+    return InputError(what, f"{there}; see rag-app collections list")
+
+
+def _folders(config: Config) -> list[str]:
+    """Name the collections that have files, those included that Milvus Lite does not see."""
+    folder = Path(config.vector_store.uri) / "collections"
+    if not config.vector_store.is_lite:
+        return []
+    return [path.name for path in folder.iterdir() if path.is_dir() and has_content(path)]
+
+
+def _damage(config: Config, name: str) -> str:
+    section = config.vector_store
+    return "; ".join(collection_faults(section.uri, name)) if section.is_lite else ""
+
+
 def _info(client: MilvusClient, config: Config, name: str) -> CollectionInfo:
+    if damage := _damage(config, name):
+        properties = read_properties(collection_folder(config.vector_store.uri, name))
+        configured = name == config.vector_store.collection
+        made_by = json.loads(properties.get(MADE_BY, "{}"))
+        return CollectionInfo(name, 0, configured, made_by, "it is damaged", {}, damage=damage)
     described = _call(client, config, "describe_collection", collection_name=name)
     properties = described.get("properties", {})
     stats = _call(client, config, "get_collection_stats", collection_name=name)

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,23 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
-from llama_index.vector_stores.milvus import MilvusVectorStore
 from llama_index.vector_stores.milvus.base import IndexManagement
 from pydantic import PrivateAttr
-from pymilvus.exceptions import MilvusException
 
 from rag_app.config.sections import Config, RetrievalSection
-from rag_app.errors import InputError, VectorStoreError
+from rag_app.errors import InputError
 from rag_app.index.types import Index
 from rag_app.milvus.expression import to_expression
+from rag_app.milvus.kept import Kept
+from rag_app.milvus.lite_check import position
+from rag_app.milvus.lite_files import collection_folder
+from rag_app.milvus.literals import quoted
+from rag_app.milvus.node_store import BATCH_SIZE, MilvusStore
 from rag_app.milvus.search import VECTOR_FIELD, MilvusSearch
 from rag_app.milvus.terms import TermAnalyzer
 from rag_app.milvus.words import TERMS_FIELD
 from rag_app.retrieval.expansion import Span
 from rag_app.retrieval.modes import Asked, Hit, find, needs_vectors
-
-BATCH_SIZE = 1000
-"""Rows per write: 100 to 1,000 were fastest on Milvus Lite 3.2."""
 
 _QUERY_MODES = {
     VectorStoreQueryMode.DEFAULT: "dense",
@@ -43,7 +43,7 @@ _QUERY_MODES = {
     VectorStoreQueryMode.SEMANTIC_HYBRID: "hybrid",
     VectorStoreQueryMode.MMR: "mmr",
 }
-_HEX_ID = re.compile(r"[0-9a-f]{32}\Z")
+_OUR_ID = re.compile(r"[0-9a-f]{32}\Z")
 _DOCUMENT_FIELDS = "doc_id path title type size root content_hash node_count".split()  # noqa: SIM905
 
 
@@ -89,16 +89,12 @@ class StoredRow:
     vector: list[float]
 
 
-class CollectionStore(MilvusVectorStore):
-    """`MilvusVectorStore` over an open collection: every call ends in time, async works anywhere.
+class CollectionStore(MilvusStore):
+    """The documents of an open collection, and searching among their nodes.
 
-    LlamaIndex's own ties its async client to the first event loop; this one runs the calls in
-    threads. Search results come best first, scores are higher for better ones.
+    Search results come best first, scores are higher for better ones.
     """
 
-    _timeout: float = PrivateAttr()
-    _uri: str = PrivateAttr()
-    _is_lite: bool = PrivateAttr()
     _retrieval: RetrievalSection = PrivateAttr()
     _terms: TermAnalyzer | None = PrivateAttr()
     _search: MilvusSearch = PrivateAttr()
@@ -106,21 +102,13 @@ class CollectionStore(MilvusVectorStore):
     def __init__(self, config: Config, index: Index, *, has_words: bool) -> None:
         section = config.vector_store
         super().__init__(
-            uri=section.uri,
-            token=section.token.get_secret_value(),
-            collection_name=section.collection,
-            consistency_level=section.consistency,
+            section,
             similarity_metric=index.metric,  # which may differ from the configured one
             search_config=dict(config.index.search_params),
             index_management=IndexManagement.NO_VALIDATION,
             batch_size=BATCH_SIZE,
             upsert_mode=True,
-            use_async_client=False,
-            timeout=section.timeout,
         )
-        self._timeout = section.timeout
-        self._uri = section.uri
-        self._is_lite = section.is_lite
         self._retrieval = config.retrieval
         self._terms = TermAnalyzer(config.retrieval.language) if has_words else None
         self._search = MilvusSearch(self._call, index, config.index.search_params, self._terms)
@@ -213,25 +201,12 @@ class CollectionStore(MilvusVectorStore):
         """Search as `query` does, from any event loop."""
         return await asyncio.to_thread(self.query, query, **kwargs)
 
-    def delete(self, ref_doc_id: str, **_: Any) -> None:
-        """Delete a document's rows; ids are hex digests, so nothing else can be meant."""
-        self._call("delete", filter=f'doc_id == "{_hex(ref_doc_id)}"')
-
-    async def adelete(self, ref_doc_id: str, **kwargs: Any) -> None:
-        """Delete as `delete` does, from any event loop."""
-        await asyncio.to_thread(self.delete, ref_doc_id, **kwargs)
-
-    def delete_ids(self, ids: Sequence[str]) -> None:
-        """Delete rows by id."""
-        for start in range(0, len(ids), BATCH_SIZE):
-            self._call("delete", ids=[_hex(id_) for id_ in ids[start : start + BATCH_SIZE]])
-
     def documents(self) -> dict[str, StoredDocument]:
         """Tell which documents were ingested, by id, in the order of their paths."""
         found: dict[str, StoredDocument] = {}
-        for row in self._rows('doc_id != ""', _DOCUMENT_FIELDS):
-            if not all(key in row for key in _DOCUMENT_FIELDS):
-                continue  # a node that an app inserted itself
+        for row in self._rows('doc_id != ""', ["id", *_DOCUMENT_FIELDS]):
+            if not is_ours(row):
+                continue
             document = found.get(row["doc_id"])
             if document is None:
                 fields = {key: row[key] for key in _DOCUMENT_FIELDS if key != "content_hash"}
@@ -242,31 +217,35 @@ class CollectionStore(MilvusVectorStore):
         return dict(sorted(found.items(), key=lambda item: item[1].path))
 
     def rows_of(self, document_id: str) -> list[StoredRow]:
-        """Return a document's rows with their vectors, in no order."""
-        rows = self._rows(f'doc_id == "{_hex(document_id)}"', ["id", "text", VECTOR_FIELD])
-        return [StoredRow(row["id"], row["text"], row[VECTOR_FIELD]) for row in rows]
+        """Return the rows that an ingest made of a document, with their vectors, in no order."""
+        fields = ["id", "text", VECTOR_FIELD, *_DOCUMENT_FIELDS]
+        rows = self._rows(f"doc_id == {quoted(document_id)}", fields)
+        return [
+            StoredRow(row["id"], row["text"], row[VECTOR_FIELD]) for row in rows if is_ours(row)
+        ]
 
     def nodes_of(self, document_id: str) -> list[TextNode]:
         """Return a document's nodes in document order."""
-        nodes = self._nodes(f'doc_id == "{_hex(document_id)}"')
+        nodes = self._nodes(f"doc_id == {quoted(document_id)}")
         return sorted(nodes, key=lambda node: (node.start_char_idx or 0, node.node_id))
 
     def nodes_in(self, spans: Sequence[Span]) -> list[TextNode]:
         """Return the nodes of many stretches of documents, in no order."""
         expression = " or ".join(
-            f'(doc_id == "{_hex(document)}" and position >= {first:d} and position <= {last:d})'
+            f"(doc_id == {quoted(document)} and position >= {first:d} and position <= {last:d})"
             for document, first, last in spans
         )
         return self._nodes(expression) if spans else []
 
     def texts(self) -> Iterator[tuple[str, str, str]]:
-        """Yield document id, node id and text of every row."""
-        for row in self._rows('doc_id != ""', ["doc_id", "id", "text"]):
-            yield row["doc_id"], row["id"], row["text"]
+        """Yield document id, node id and text of every row that an ingest made."""
+        for row in self._rows('doc_id != ""', ["id", "text", *_DOCUMENT_FIELDS]):
+            if is_ours(row):
+                yield row["doc_id"], row["id"], row["text"]
 
     def vectors(self) -> Iterator[list[float]]:
         """Yield the vector of every row."""
-        for row in self._rows('doc_id != ""', [VECTOR_FIELD]):
+        for row in self._rows('id != ""', [VECTOR_FIELD]):
             yield row[VECTOR_FIELD]
 
     def count(self) -> int:
@@ -279,6 +258,19 @@ class CollectionStore(MilvusVectorStore):
     def flush(self) -> None:
         """Seal what was written: unflushed rows are searched very slowly."""
         self._call("flush")
+
+    def settle(self, documents: int) -> None:
+        """Seal what was written, and keep in mind how many documents and rows that are.
+
+        Milvus Lite goes back to an older state without a word; `find_store` then knows.
+        """
+        self.flush()
+        if not self._is_lite:
+            return
+        now = position(collection_folder(self._uri, self.collection_name))
+        if now is not None and not now.has_log:
+            kept = Kept(documents, self.count(), now.version, now.writes)
+            self._call("alter_collection_properties", properties=kept.as_property())
 
     @property
     def built_index(self) -> Index:
@@ -309,34 +301,14 @@ class CollectionStore(MilvusVectorStore):
             VECTOR_FIELD: node.get_embedding(),
         }
 
-    def _nodes(self, expression: str) -> list[TextNode]:
-        rows = self._rows(expression, ["text", "_node_content"])
-        nodes = [metadata_dict_to_node(dict(row), text=row["text"]) for row in rows]
-        return [node for node in nodes if isinstance(node, TextNode)]
 
-    def _rows(self, expression: str, fields: Sequence[str]) -> Iterable[Mapping[str, Any]]:
-        iterator = self._call(
-            "query_iterator",
-            filter=expression,
-            output_fields=list(fields),
-            batch_size=BATCH_SIZE,
-            consistency_level="Strong",
-        )
-        try:
-            while batch := iterator.next():
-                yield from batch
-        except MilvusException as error:
-            raise as_store_error(error, self._uri) from error
-        finally:
-            iterator.close()
-
-    def _call(self, method: str, **arguments: Any) -> Any:
-        try:
-            return getattr(self.client, method)(
-                collection_name=self.collection_name, timeout=self._timeout, **arguments
-            )
-        except MilvusException as error:
-            raise as_store_error(error, self._uri) from error
+def is_ours(row: Mapping[str, Any]) -> bool:
+    """Whether an ingest made a row; others come from LlamaIndex applications, with any ids."""
+    return (
+        all(key in row for key in _DOCUMENT_FIELDS)
+        and _OUR_ID.match(row["doc_id"]) is not None
+        and _OUR_ID.match(row["id"]) is not None
+    )
 
 
 def _node(hit: Hit) -> NodeWithScore:
@@ -354,28 +326,3 @@ def _filters_of(query: VectorStoreQuery) -> MetadataFilters | None:
     if query.filters and filters:
         filters.append(query.filters)
     return MetadataFilters(filters=filters) if filters else query.filters
-
-
-def _hex(id_: str) -> str:
-    """Let only ids of our making into an expression."""
-    if not _HEX_ID.match(id_):
-        raise InputError(
-            f"{id_!r} is not an id of rag_app (32 hex digits)", "see: rag-app documents --json"
-        )
-    return id_
-
-
-def as_store_error(error: MilvusException, uri: str) -> VectorStoreError:
-    """Turn a failure of Milvus into one that says what to do."""
-    message = " ".join(error.message.split())
-    if "illegal connection params" in message or "UNAVAILABLE" in message:
-        return VectorStoreError(
-            f"the Milvus server at {uri} cannot be reached: {message}",
-            "start it, or set vector_store.uri; without a server: a path that ends in .db",
-        )
-    if "auth" in message.lower():
-        return VectorStoreError(
-            f"the Milvus server at {uri} refuses the token: {message}",
-            "set RAG_APP_VECTOR_STORE__TOKEN=user:password",
-        )
-    return VectorStoreError(f"Milvus ({uri}) failed: {message}", "see rag-app doctor")

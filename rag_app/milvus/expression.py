@@ -1,4 +1,4 @@
-"""LlamaIndex `MetadataFilters` → a Milvus expression: the one place where values enter one.
+"""LlamaIndex `MetadataFilters` → a Milvus expression.
 
 The rule, on both backends: a comparison with a field that a row does not have is false, ``not``
 turns false into true, and ``!=`` and ``nin`` are ``not ==`` and ``not in`` (as LlamaIndex's own
@@ -24,6 +24,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from rag_app.errors import InputError
+from rag_app.milvus.literals import quoted
 
 FIELDS: Mapping[str, type[str] | type[float]] = {
     **dict.fromkeys(("path", "title", "file_name", "type", "modified", "root"), str),
@@ -190,8 +191,8 @@ class _Translator:
         if field.key == "modified" and isinstance(value, str):
             return self._compare_time(field, operator, value, negated)
         if not negated:
-            return f"{field.name} {operator} {self._literal(value)}"
-        parts = [f"{field.name} {_OPPOSITE[operator]} {self._literal(value)}"]
+            return f"{field.name} {operator} {_literal(value)}"
+        parts = [f"{field.name} {_OPPOSITE[operator]} {_literal(value)}"]
         if field.kind is None and operator != "==":  # an ordering with another type is false
             is_text, is_number = f'{field.name} >= ""', f"{field.name} >= 0 or {field.name} < 0"
             parts.append(is_number if isinstance(value, str) else is_text)
@@ -224,7 +225,7 @@ class _Translator:
             for value in values:
                 _check_type(field, value)
             name = _COLUMNS.get(field.key, field.key)  # Lite takes no $meta["…"] before "in"
-            listed = ", ".join(self._literal(value) for value in values)
+            listed = ", ".join(_literal(value) for value in values)
             if not negated:
                 return f"{name} in [{listed}]"
             return field.unless_missing(f"{name} not in [{listed}]")
@@ -240,7 +241,7 @@ class _Translator:
                 "'contains', 'any' and 'all' cannot be asked of it",
                 "give the key another name",
             )
-        literals = [self._literal(value)]
+        literals = [_literal(value)]
         if isinstance(value, float) or (isinstance(value, int) and abs(value) <= 2**53):
             literals.append(repr(float(value)))  # a server finds no 1.0 in a list by 1
         # Lite takes a negative number in a list only.
@@ -279,7 +280,7 @@ class _Translator:
         pattern = re.sub(r"([%_])", r"\\\1", value)
         if pattern != value:
             self._wildcards[field.key] = value
-        found = f"{field.name} like {self._literal(f'%{pattern}%')}"
+        found = f"{field.name} like {_literal(f'%{pattern}%')}"
         return field.unless_missing(f"not ({found})") if negated else found
 
     def _is_empty(self, field: _Field, negated: bool) -> str:
@@ -289,9 +290,6 @@ class _Translator:
         if negated:
             return _join([field.there(negated=False), f'{field.name} != ""'], "and")
         return field.unless_missing(f'{field.name} == ""')
-
-    def _literal(self, value: Scalar) -> str:
-        return _quoted(value, lite=self._lite) if isinstance(value, str) else _number(value)
 
 
 _NEGATED = {FilterOperator.NE: FilterOperator.EQ, FilterOperator.NIN: FilterOperator.IN}
@@ -359,6 +357,10 @@ def _span(value: str) -> tuple[str, str | None]:
     return time.isoformat(), None
 
 
+def _literal(value: Scalar) -> str:
+    return quoted(value) if isinstance(value, str) else _number(value)
+
+
 def _number(value: float) -> str:
     if isinstance(value, int):
         return repr(value)
@@ -367,24 +369,6 @@ def _number(value: float) -> str:
     if value.is_integer() and abs(value) <= _LARGEST:
         value = int(value)  # as a fraction, a server rounds what it is compared with
     return repr(value)
-
-
-def _quoted(text: str, *, lite: bool) -> str:
-    """Return a literal of which the backend reads exactly this text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InputError(
-            f"{text!r} is not Unicode text (half of a surrogate pair) and cannot be sent to Milvus",
-            "mend the text",
-        ) from None
-    for raw, escaped in _ESCAPES.items():
-        text = text.replace(raw, escaped)
-    return f'"{text}"'
-
-
-_ESCAPES = {"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
-"""The backslash first. Milvus Lite knows these (and ``\\'``) and takes all else as it stands."""
 
 
 def _join(parts: Sequence[str], word: str) -> str:

@@ -1,33 +1,10 @@
-"""Milvus Lite's files: the folder it lives in, the lock that one process holds, the index files."""
+"""Milvus Lite's files: where they lie, when they are joined, what its index files hold."""
 
-import errno
-import fcntl
-import os
-import time
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rag_app.errors import VectorStoreError
-
 SMALL_SEGMENT = 50_000_000
 """Bytes: some 20,000 rows of 384 dimensions, which are joined and indexed in a few seconds."""
-
-
-def prepare(path: Path) -> None:
-    """Make the folder that a Lite database goes into, or say why there can be none."""
-    if path.exists() and not path.is_dir():
-        raise VectorStoreError(
-            f"vector_store.uri is {path}, a file; a Milvus Lite database is a folder",
-            "set vector_store.uri to another path, or move the file away",
-        )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VectorStoreError(
-            f"the folder of vector_store.uri = {path} cannot be made: {error.strerror}",
-            "set vector_store.uri to a path in a folder that can be written to",
-        ) from None
 
 
 def compact_eagerly() -> None:
@@ -43,47 +20,31 @@ def compact_eagerly() -> None:
     compaction.COMPACTION_BUCKET_BOUNDARIES = [SMALL_SEGMENT]
 
 
-def wait_for_lock(path: Path, timeout: float) -> None:
-    """Wait until no other process holds a Lite database, or say which one does."""
-    until = time.monotonic() + timeout
-    while is_locked(path):
-        if time.monotonic() >= until:
-            raise VectorStoreError(
-                f"the Milvus Lite database {path} is in use by another process{_lock_holder(path)}",
-                "wait for it: --wait 600; for many processes at once run a Milvus server and set "
-                'vector_store.uri = "http://host:19530"',
-            )
-        time.sleep(0.2)
+def list_without_opening() -> None:
+    """Let Milvus Lite list its collections without opening each of them, as it would.
 
+    LlamaIndex's store lists them to look for its own: a damaged one would fail the others, and be
+    cleaned of the files that its manifest does not name.
+    """
+    from milvus_lite.adapter.grpc.servicer import MilvusServicer
+    from pymilvus.grpc_gen import milvus_pb2
 
-def is_locked(path: Path) -> bool:
-    """Whether another process holds a Lite database."""
-    from milvus_lite.server_manager import server_manager_instance
+    def show(self: Any, request: Any, context: Any) -> Any:
+        database, opened = self._database_name(request, context), self._db._collections
+        names = self._db.list_collections(database_name=database)
+        asked = [name for name in names if name in (request.collection_names or names)]
+        loaded = [
+            (database, name) in opened and opened[database, name].load_state == "loaded"
+            for name in asked
+        ]
+        return milvus_pb2.ShowCollectionsResponse(
+            collection_names=asked,
+            inMemory_percentages=[100 * is_loaded for is_loaded in loaded],
+            query_service_available=loaded,
+            shards_num=[1] * len(asked),
+        )
 
-    if os.path.abspath(path) in server_manager_instance._servers:  # noqa: PTH100 - its own key
-        return False  # by this process, which shares it
-    try:
-        with (path / "LOCK").open("rb+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        return error.errno in {errno.EAGAIN, errno.EACCES}
-    return False
-
-
-def _lock_holder(path: Path) -> str:
-    """Say which process holds a Lite database: pid, command, since when (Linux tells)."""
-    try:
-        inode = (path / "LOCK").stat().st_ino
-        locks = [line.split() for line in Path("/proc/locks").read_text("ascii").splitlines()]
-        pid = next(fields[4] for fields in locks if fields[5].endswith(f":{inode}"))
-        process = Path("/proc") / pid
-        command = process.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-        since = datetime.fromtimestamp(process.stat().st_ctime).astimezone()
-    except (OSError, IndexError, StopIteration, UnicodeDecodeError):
-        return ""
-    return f": pid {pid} ({command}), since {since:%Y-%m-%d %H:%M:%S}"
+    MilvusServicer.ShowCollections = show
 
 
 def release(uri: str) -> None:
@@ -94,9 +55,14 @@ def release(uri: str) -> None:
         server_manager_instance.release_server(uri)
 
 
+def collection_folder(uri: str, collection: str) -> Path:
+    """Return the folder of a collection in a database."""
+    return Path(uri) / "collections" / collection
+
+
 def index_files(uri: str, collection: str, vector_field: str) -> list[Path]:
     """Return the files of a collection's index: one for each segment that has one."""
-    folder = Path(uri) / "collections" / collection / "partitions"
+    folder = collection_folder(uri, collection) / "partitions"
     return sorted(folder.glob(f"*/indexes/*.{vector_field}.*.idx"))
 
 

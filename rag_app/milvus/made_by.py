@@ -12,7 +12,7 @@ from rag_app.errors import CollectionMismatchError
 SCHEMA_VERSION = 2
 """Raise it when rows change so that collections made before cannot be used any more."""
 
-MADE_BY = "rag_app.milvus.made_by"
+MADE_BY = "rag_app.made_by"
 """The collection property that says what made it, as JSON. Milvus Lite forgets descriptions."""
 
 

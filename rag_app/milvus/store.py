@@ -1,8 +1,8 @@
 """Config → the LlamaIndex `MilvusVectorStore`: opened, checked against what made it, loaded.
 
-This module, `index.build` and `milvus_lite_files` (its folder and lock) know Milvus Lite from a
-server. Milvus is the only state: what is ingested is what the rows say, and what made a collection
-is written in its properties.
+This module, `index.build` and `milvus_lite` (its folder and lock) know Milvus Lite from a server.
+Milvus is the only state: what is ingested is what the rows say, and what made a collection is
+written in its properties.
 """
 
 import json
@@ -19,10 +19,17 @@ from rag_app.errors import InputError, VectorStoreError
 from rag_app.index.build import DenseIndex, configured_index
 from rag_app.index.checks import dimension_fault, faults, server_fault
 from rag_app.milvus import words as word_index
-from rag_app.milvus.collection import CollectionStore, as_store_error
-from rag_app.milvus.lite_files import compact_eagerly, prepare, wait_for_lock
+from rag_app.milvus.collection import CollectionStore
+from rag_app.milvus.errors import as_store_error
+from rag_app.milvus.kept import read_kept
+from rag_app.milvus.lite import check_collection, clear_leftover, open_database
+from rag_app.milvus.lite_check import position
+from rag_app.milvus.lite_files import collection_folder
 from rag_app.milvus.made_by import MADE_BY, MadeBy, brought_up_to_date, check_made_by
 from rag_app.milvus.search import VECTOR_FIELD
+
+MOST_ID = 4096
+"""Characters of an id: LlamaIndex's readers take paths for ids."""
 
 LITE_VERSION = "milvus_lite"
 """What the version of Milvus Lite starts with; a Milvus server's is like "v2.3.5"."""
@@ -34,8 +41,13 @@ index over 100,000 rows; pymilvus would ping, and then send the call a second ti
 _LOG = logging.getLogger("rag_app")
 
 
-def find_store(config: Config) -> CollectionStore | None:
+def find_store(config: Config, *, counted: bool = True) -> CollectionStore | None:
     """Open the configured collection, check what made it, load it; None if it is not there.
+
+    Parameters
+    ----------
+    counted
+        Refuse a collection that lost rows since it was written; else `lost_rows` tells.
 
     Raises
     ------
@@ -44,7 +56,7 @@ def find_store(config: Config) -> CollectionStore | None:
     ConfigError
         If the server is too old for the configured index.
     VectorStoreError
-        If Milvus cannot be reached or opened.
+        If Milvus cannot be reached or opened, or the collection is damaged.
     """
     index = find_index(config)
     if index is None:
@@ -56,9 +68,27 @@ def find_store(config: Config) -> CollectionStore | None:
             _ensure_words(index, config)
         # Every collection of Milvus Lite reopens released, and LlamaIndex's store never loads it.
         built = index.complete(configured_index(config))
-        return CollectionStore(config, built, has_words=has_words)
+        store = CollectionStore(config, built, has_words=has_words)
+        if counted and (lost := lost_rows(config, store)):
+            raise VectorStoreError(
+                f"the collection {section.collection!r} in {section.uri} lost rows: {lost}",
+                f"restore {collection_folder(section.uri, section.collection)} from a backup; or "
+                "go on with what is left: rag-app verify --repair, then rag-app ingest the "
+                "documents again",
+            )
+        return store
     except MilvusException as error:
         raise as_store_error(error, section.uri) from error
+
+
+def lost_rows(config: Config, store: CollectionStore) -> str:
+    """Say what a collection of Milvus Lite lost since it was written; empty: nothing."""
+    section = config.vector_store
+    kept = read_kept(_properties(store.client, section)) if section.is_lite else None
+    if kept is None:
+        return ""
+    folder = collection_folder(section.uri, section.collection)
+    return kept.loss(position(folder), store.count())
 
 
 def find_index(config: Config) -> DenseIndex | None:
@@ -73,6 +103,8 @@ def find_index(config: Config) -> DenseIndex | None:
     if section.is_lite and not Path(section.uri).exists():
         return None
     client = connect(section)
+    if section.is_lite:
+        check_collection(section.uri, section.collection)
     try:
         if not client.has_collection(section.collection, timeout=section.timeout):
             return None
@@ -129,7 +161,7 @@ def check_backend(client: MilvusClient, config: Config, type_: str) -> bool:
     return lite
 
 
-def open_store(config: Config) -> CollectionStore:
+def open_store(config: Config, *, counted: bool = True) -> CollectionStore:
     """Open the configured collection, as `find_store` does.
 
     Raises
@@ -137,7 +169,7 @@ def open_store(config: Config) -> CollectionStore:
     InputError
         If nothing was ingested into it yet.
     """
-    store = find_store(config)
+    store = find_store(config, counted=counted)
     if store is None:
         section = config.vector_store
         raise InputError(
@@ -166,6 +198,9 @@ def create_store(config: Config, dimension: int) -> CollectionStore:
     """
     section = config.vector_store
     client = connect(section)
+    if section.is_lite:
+        check_collection(section.uri, section.collection)
+        clear_leftover(section.uri, section.collection)
     try:
         index, wanted = _index(client, config), configured_index(config)
         check_dimension(config, dimension)
@@ -206,9 +241,7 @@ def connect(section: VectorStoreSection) -> MilvusClient:
         # They log what they also raise, and what Lite does not implement and nobody needs.
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     if section.is_lite:
-        compact_eagerly()
-        prepare(Path(section.uri))
-        wait_for_lock(Path(section.uri), section.lock_timeout)
+        open_database(Path(section.uri), section.lock_timeout)
     try:
         return MilvusClient(
             uri=section.uri,
@@ -217,11 +250,6 @@ def connect(section: VectorStoreSection) -> MilvusClient:
             grpc_options=_NO_PINGS if section.is_lite else {},
         )
     except MilvusException as error:
-        if section.is_lite:
-            raise VectorStoreError(
-                f"the Milvus Lite database {section.uri} cannot be opened: {error.message}",
-                "check that its folder can be written to; rag-app verify looks into a damaged one",
-            ) from error
         raise as_store_error(error, section.uri) from error
 
 
@@ -237,8 +265,8 @@ def _create(index: DenseIndex, config: Config, dimension: int) -> bool:
     section = config.vector_store
     client = index.client
     schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
-    schema.add_field("id", DataType.VARCHAR, max_length=64, is_primary=True)
-    schema.add_field("doc_id", DataType.VARCHAR, max_length=64)
+    schema.add_field("id", DataType.VARCHAR, max_length=MOST_ID, is_primary=True)
+    schema.add_field("doc_id", DataType.VARCHAR, max_length=MOST_ID)
     schema.add_field("text", DataType.VARCHAR, max_length=65_535)
     schema.add_field(VECTOR_FIELD, DataType.FLOAT_VECTOR, dim=dimension)
     has_words = word_index.is_countable(client, lite=index.lite, timeout=section.timeout)

@@ -52,11 +52,12 @@ def remove_documents(
         If a pattern matches no document: nothing is deleted then.
     """
     store = open_store(config)
-    found = list(_find(store.documents(), patterns, exact=False))
+    documents = store.documents()
+    found = list(_find(documents, patterns, exact=False))
     if not dry_run:
         for document in found:
             store.delete(document.id)
-        store.flush()
+        store.settle(len(documents) - len(found))
     return [_info(document) for document in found]
 
 

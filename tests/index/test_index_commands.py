@@ -29,6 +29,7 @@ from rag_app.index.bench.bench import measure_indexes
 from rag_app.index.bench.tune import choose, write_choice
 from rag_app.index.bench.vectors import clustered_vectors
 from rag_app.index.build import DenseIndex
+from rag_app.index.recall import Exact
 from rag_app.index.types import INDEX_TYPES, Index
 from rag_app.ingestion.run import ingest
 from rag_app.milvus.collection import CollectionStore
@@ -593,8 +594,10 @@ def test_exact_search_counts_equal_vectors_as_found() -> None:
     vectors = np.array([[1, 0], [1, 0], [0, 2], [0.9, 0.1]], dtype=np.float32)
     asked = np.array([[2, 0]], dtype=np.float32)
     for metric, nearest in (("COSINE", [0, 1]), ("L2", [0, 1]), ("IP", [0, 1])):
-        exact = bench.Exact(vectors, asked, metric, top_k=1)
-        assert [exact.recall([[row]]) for row in range(4)] == [
+        exact = Exact(asked, metric, top_k=1)
+        exact.add(vectors[:2])
+        exact.add(vectors[2:])
+        assert [exact.recall([vectors[[row]]]) for row in range(4)] == [
             float(row in nearest) for row in range(4)
         ]
 

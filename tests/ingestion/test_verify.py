@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 
 from rag_app.config.loader import load_config
 from rag_app.config.sections import Config
 from rag_app.ingestion.run import ingest
 from rag_app.ingestion.verify import verify
 from rag_app.milvus.collection import CollectionStore
-from rag_app.milvus.lite_files import release
 from rag_app.milvus.store import open_store
 from rag_app.schema import VerifyReport
 from tests.conftest import FakeEmbedder, json_of, make_files
@@ -117,21 +117,49 @@ def test_document_without_file_is_orphaned_and_kept_while_its_folder_is_away(
     assert {path for path, _, _ in rows_of(config).values()} == {"a.md"}
 
 
-def test_rows_lost_with_a_damaged_manifest_are_found(
-    config: Config, folder: Path, here: Path
+def test_rows_of_another_application_are_counted_and_never_touched(
+    config: Config, folder: Path
 ) -> None:
-    """Milvus Lite falls back to the manifest before, and says nothing."""
-    make_files(folder, {"c.md": page("gamma")})
-    ingest(config, [folder])
+    """With any ids, of its own documents or of ours, with our metadata or without."""
+    store = store_of(config)
+    document = next(iter(store.documents()))
+    (ours, *_) = store.nodes_of(document)
+    nodes = [
+        TextNode(id_="5b5ccf2e-6a5e-4c3a-9f2f-0d2f5d8f9f0e", text="dashed, without a document"),
+        TextNode(id_="notes/'a\"b\\c.md_part_0", text="a path", metadata={"path": "notes.md"}),
+        TextNode(id_="f" * 32, text="a digest, without our metadata"),
+        TextNode(id_="9" * 32, text="a digest, of our document, without our metadata"),
+        TextNode(id_="one-of-ours", text="of our document", metadata=dict(ours.metadata)),
+        TextNode(id_="e" * 32, text="of its own, with our metadata", metadata=dict(ours.metadata)),
+    ]
+    for number, node in enumerate(nodes):
+        node.embedding = [0.0] * 63 + [1.0]
+        source = {1: "notes/'a.md", 3: document, 4: document, 5: "0-1"}.get(number)
+        if source is not None:
+            node.relationships = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=source)}
     before = rows_of(config)
-    release(config.vector_store.uri)
-    manifest = here / "verify.db" / "collections" / "rag_app" / "manifest.json"
-    manifest.write_bytes(manifest.read_bytes()[:40])
-    report = verify(config, repair=True)
-    assert report.ok
+    store.add(nodes)
+    store.flush()
+    foreign = {node.node_id for node in nodes}
+    for repair in (False, True):
+        report = verify(config, repair=repair)
+        assert (report.problems, report.foreign_rows) == ((), len(nodes))
+        assert set(ids_in(store)) == {*before, *foreign}
+    lost = [id_ for id_, (path, _, _) in before.items() if path == "a.md"][:2]
+    store.delete_ids(lost)
+    (folder / "b.md").unlink()
+    assert {problem.kind for problem in verify(config).problems} == {"incomplete", "orphaned"}
+    assert verify(config, repair=True).ok
+    kept = {id_ for id_, (path, _, _) in before.items() if path == "a.md"}
+    assert set(ids_in(store)) == {*kept, *foreign}
+    (folder / "a.md").write_text(page("other"))
     ingest(config, [folder])
-    assert rows_of(config) == before
-    assert verify(config).problems == ()
+    assert foreign <= set(ids_in(store))
+    assert not kept & set(ids_in(store))
+
+
+def ids_in(store: CollectionStore) -> list[str]:
+    return [row["id"] for row in store._rows('id != ""', ["id"])]
 
 
 def test_command_says_what_is_wrong_and_exits_1(config: Config, run: Callable[..., Result]) -> None:

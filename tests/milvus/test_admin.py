@@ -96,7 +96,7 @@ def check_listing(config: Config) -> None:
     assert details.rows == large.rows == 0
     assert details.made_by["size"] == 100
     assert details.fields["embedding"] == "FLOAT_VECTOR(64)"
-    assert details.fields["id"] == "VARCHAR(64), primary key"
+    assert details.fields["id"] == "VARCHAR(4096), primary key"
     assert "chunking.size" in details.remedy
 
 

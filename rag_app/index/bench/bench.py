@@ -13,8 +13,9 @@ from pymilvus.exceptions import MilvusException
 from rag_app.config.checks import index_error
 from rag_app.config.sections import Config
 from rag_app.index.bench.scratch import Scratch, scratch
-from rag_app.index.bench.vectors import Vectors, unit
+from rag_app.index.bench.vectors import Vectors
 from rag_app.index.checks import dimension_fault, faults, server_fault
+from rag_app.index.recall import Exact
 from rag_app.index.types import (
     INDEX_TYPES,
     Index,
@@ -23,7 +24,7 @@ from rag_app.index.types import (
     lite_types,
     search_params,
 )
-from rag_app.milvus.collection import as_store_error
+from rag_app.milvus.errors import as_store_error
 from rag_app.milvus.store import check_backend
 from rag_app.schema import IndexBenchmark, IndexMeasurement
 
@@ -87,14 +88,15 @@ def measure_indexes(
                 _index(config, type_, dimension)
                 for type_ in types or _buildable(config, version, dimension)
             ]
-            exact = Exact(vectors, questions, metric, top_k)
+            exact = Exact(questions, metric, top_k)
+            exact.add(vectors)
             say(f"writing {rows} vectors of {dimension} dimensions")
             copy.fill(vectors)
             for number, index in enumerate(wanted, start=1):
                 say(f"{number}/{len(wanted)} building {index}")
                 seconds = sum(copy.index.replace(index).values())
                 for searched in sweep(index, config, top_k):
-                    found = _measure(copy, index, searched, questions, exact, seconds)
+                    found = _measure(copy, index, searched, vectors, questions, exact, seconds)
                     say(f"    {_text(searched)} recall {found.recall:.3f}, {found.p50_ms:.1f} ms")
                     measured.append(found)
     except MilvusException as error:
@@ -164,8 +166,9 @@ def _measure(
     copy: Scratch,
     index: Index,
     searched: dict[str, Value],
+    vectors: Vectors,
     questions: Vectors,
-    exact: "Exact",
+    exact: Exact,
     seconds: float,
 ) -> IndexMeasurement:
     asked = questions.tolist()
@@ -182,7 +185,7 @@ def _measure(
         type=index.type,
         params=dict(index.params),
         search_params=searched,
-        recall=exact.recall(found[: len(asked)]),
+        recall=exact.recall([vectors[sorted(set(rows))] for rows in found[: len(asked)]]),
         p50_ms=float(np.percentile(alone, 50)),
         p95_ms=float(np.percentile(alone, 95)),
         batch_p50_ms=float(np.percentile(batches, 50)),
@@ -199,45 +202,3 @@ def _timed(
     start = time.perf_counter()
     found = copy.search(asked, top_k, searched)
     return (time.perf_counter() - start) * 1000, found
-
-
-class Exact:
-    """The truly nearest vectors, by numpy.
-
-    Parameters
-    ----------
-    metric
-        "COSINE", "IP" or "L2".
-    """
-
-    def __init__(self, vectors: Vectors, questions: Vectors, metric: str, top_k: int) -> None:
-        self.top_k = top_k
-        self._metric = metric
-        self._vectors = unit(vectors) if metric == "COSINE" else vectors
-        self._questions = unit(questions) if metric == "COSINE" else questions
-        # The score of the last one that counts. Another row that scores the same counts as well:
-        # equal texts have equal vectors.
-        self._least = np.concatenate(
-            [
-                np.partition(self._scores(block), -top_k, axis=1)[:, -top_k]
-                for block in np.array_split(self._questions, max(1, len(questions) // 50))
-            ]
-        )
-
-    def _scores(self, questions: Vectors) -> Vectors:
-        """Score vectors by questions, higher for nearer ones; shape (questions, rows)."""
-        scores = questions @ self._vectors.T
-        if self._metric == "L2":
-            return np.asarray(2 * scores - (self._vectors**2).sum(axis=1), dtype=np.float32)
-        return np.asarray(scores, dtype=np.float32)
-
-    def recall(self, found: Sequence[Sequence[int]]) -> float:
-        """Return the share of the nearest ``top_k`` among the row numbers found by question."""
-        hits = 0
-        for question, least, rows in zip(self._questions, self._least, found, strict=True):
-            near = self._vectors[sorted(set(rows))]
-            scores = near @ question
-            if self._metric == "L2":
-                scores = 2 * scores - (near**2).sum(axis=1)
-            hits += min(self.top_k, int((scores >= least - 1e-5).sum()))
-        return hits / (self.top_k * len(found))
