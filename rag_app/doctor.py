@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from rag_app.config.sections import Config
+from rag_app.embedding.factory import choose_runtime
 from rag_app.embedding.runtimes import RUNTIMES
 from rag_app.errors import RagAppError
 from rag_app.schema import Record
@@ -91,8 +92,8 @@ def _device(config: Config) -> Check:
     from rag_app.embedding.devices import choose_device, choose_dtype
 
     section = config.embedding
-    if section.runtime in RUNTIMES:
-        device, dtype = "cpu", RUNTIMES[section.runtime].choose_dtype(section.dtype)
+    if (runtime := RUNTIMES.get(choose_runtime(section))) is not None:
+        device, dtype = "cpu", runtime.choose_dtype(section.dtype)
     else:
         devices = [choose_device(name) for name in section.devices]
         device = ", ".join(devices)
@@ -110,7 +111,10 @@ def _runtime(config: Config) -> Check:
     from rag_app.embedding.devices import choose_device
 
     section = config.embedding
+    chosen = choose_runtime(section)
     configured = f'embedding.runtime is "{section.runtime}"'
+    if section.runtime == "auto":
+        configured += f", which is {chosen}"
     if choose_device("auto") != "cpu":
         return Check("runtime", True, f"{configured}; fastest here: torch, on the GPU")
     shares = {"torch": 1.0}
@@ -126,10 +130,12 @@ def _runtime(config: Config) -> Check:
     else:
         fastest = next((n for n, runtime in RUNTIMES.items() if runtime.is_installed), "torch")
         by = "by rule, nothing is compiled yet"
-    hint = "" if section.runtime == fastest else f'set embedding.runtime = "{fastest}"'
+    hint = "" if chosen == fastest else f'set embedding.runtime = "{fastest}"'
     if fastest == "torch" and not any(runtime.is_installed for runtime in RUNTIMES.values()):
         fastest, by = "openvino", "by rule, not installed"
-        hint = "pip install 'rag-app[openvino]', then set embedding.runtime = \"openvino\""
+        hint = "pip install 'rag-app[openvino]'"
+        if section.runtime != "auto":
+            hint += ', then set embedding.runtime = "auto"'
     return Check("runtime", True, f"{configured}; fastest here: {fastest} ({by})", hint)
 
 

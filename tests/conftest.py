@@ -75,6 +75,7 @@ class FakeEmbedder(BaseEmbedding):
 
     device: str = "nowhere"
     dtype: str = "float32"
+    runtime: str = "nothing"
     max_length: int = 256
     dimension: int = 64
 
@@ -121,6 +122,10 @@ def _no_user_directories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
             patch.setenv(variable, str(home))
         for variable in [name for name in os.environ if name.startswith("RAG_APP_")]:
             patch.delenv(variable)
+        # One for all tests and their processes: compiling takes half a minute.
+        temporary = tmp_path_factory.getbasetemp()
+        shared = temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary
+        patch.setenv("RAG_APP_EMBEDDING__COMPILED_FOLDER", str(shared / "compiled"))
         yield
 
 
@@ -162,7 +167,7 @@ def ordinary_user() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def embedder() -> Embedder:
     """The real MiniLM from its package, loaded once."""
-    return build_embedder(EmbeddingSection())
+    return build_embedder(EmbeddingSection(runtime="torch"))
 
 
 @pytest.fixture

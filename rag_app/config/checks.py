@@ -35,7 +35,7 @@ def _said(config: Config, key: str) -> str:
 
 def _check_runtime(config: Config) -> None:
     embedding = config.embedding
-    if embedding.runtime == "torch":
+    if embedding.runtime in {"auto", "torch"}:
         return
     if embedding.device not in {"auto", "cpu"}:
         raise ConfigError(

@@ -100,9 +100,10 @@ class EmbeddingSection(Section):
     it (BGE, Instructor), else none."""
     normalize: bool = True
     """Scale vectors to length 1, as BGE's model card asks."""
-    runtime: Literal["torch", "openvino", "onnx"] = "torch"
+    runtime: Literal["auto", "torch", "openvino", "onnx"] = "auto"
     """What runs the model: "openvino" and "onnx" (onnxruntime) run a copy that is compiled once for
-    the processor, and need no torch to start."""
+    the processor, and need no torch to start; "auto": the first of these that is installed and can
+    run the model, torch on a GPU or where none is."""
     compiled_folder: str = Field(default="storage/compiled", min_length=1)
     """Folder of the compiled copies."""
     device: str = "auto"

@@ -25,6 +25,11 @@ class Embedder(BaseEmbedding):
 
     @property
     @abstractmethod
+    def runtime(self) -> str:
+        """What runs the model, e.g. "torch"."""
+
+    @property
+    @abstractmethod
     def device(self) -> str:
         """Device that the model runs on, e.g. "cpu", or devices: "cuda:0, cuda:1"."""
 

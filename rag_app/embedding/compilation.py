@@ -27,9 +27,17 @@ from rag_app.embedding.compiled import (
     AboutCompiled,
     CompiledEmbedder,
 )
-from rag_app.embedding.runtimes import IDS, MASK, VECTOR, Runtime
+from rag_app.embedding.runtimes import (
+    COMPILERS,
+    IDS,
+    MASK,
+    VECTOR,
+    CannotCompileError,
+    NotCompiledError,
+    Runtime,
+)
 from rag_app.embedding.torch import TorchEmbedder, load_with_torch
-from rag_app.errors import ModelUnavailableError, first_line
+from rag_app.errors import RagAppError, first_line
 
 LOWEST_COSINE = 0.999
 """A compiled model is refused if one of the checked texts' vectors is further from the original's:
@@ -96,26 +104,30 @@ def compile_model(section: EmbeddingSection, runtime: Runtime, folder: Path) -> 
 
     Raises
     ------
+    CannotCompileError
+        If the model is built of what cannot be compiled, does not compile, or gives vectors that
+        are not the original's.
+    NotCompiledError
+        If there is no room for its copy.
     ModelUnavailableError
-        If the model is not here, is built of what cannot be compiled, does not compile, or gives
-        vectors that are not the original's.
+        If the model is not here.
     """
-    runtime.require("onnx", "onnxscript")
+    runtime.require(*COMPILERS)
     plain = section.model_copy(
         update={"runtime": "torch", "device": "cpu", "dtype": "float32", "query_instruction": None}
     )
-    original = load_with_torch(plain)
-    pooling = _pooling_of(original._model, section.model)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder.parent)
         making = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
     except OSError as error:
-        raise ModelUnavailableError(
+        raise NotCompiledError(
             f"the compiled model cannot be written into {folder.parent}: {error.strerror}",
             "set embedding.compiled_folder to a folder that can be written to",
         ) from None
     try:
+        original = load_with_torch(plain)
+        pooling = _pooling_of(original._model, section.model)
         about = _about(section, runtime, original, pooling)
         _export(original._model, pooling, runtime, making)
         original._counter.save(str(making / TOKENIZER))
@@ -125,10 +137,16 @@ def compile_model(section: EmbeddingSection, runtime: Runtime, folder: Path) -> 
         about.write(making)
         making.chmod(0o755)
         _put_in_place(making, folder)
-    except ModelUnavailableError:
+    except RagAppError:
         raise
+    except (OSError, MemoryError) as error:  # of this moment, not of the model
+        raise NotCompiledError(
+            f"{section.model} could not be compiled for {runtime.name}: {first_line(error)}",
+            f"make room for it in memory and in {folder.parent}, or set embedding.runtime = "
+            '"torch"',
+        ) from error
     except Exception as error:  # torch.export, onnx and the runtimes raise their own
-        raise ModelUnavailableError(
+        raise CannotCompileError(
             f"{section.model} cannot be compiled for {runtime.name}: {first_line(error)}",
             'set embedding.runtime = "torch"',
         ) from error
@@ -149,7 +167,7 @@ def _pooling_of(model: SentenceTransformer, name: str) -> str:
         reason = "its pooling leaves the prompt out"
     else:
         return str(mode)
-    raise ModelUnavailableError(
+    raise CannotCompileError(
         f"{name} cannot be compiled: {reason}", 'set embedding.runtime = "torch"'
     )
 
@@ -218,7 +236,7 @@ def _check(
     lowest = float(cosines.min())
     if not lowest >= LOWEST_COSINE:  # so that NaN is refused as well
         text = CHECKED_TEXTS[int(cosines.argmin())]
-        raise ModelUnavailableError(
+        raise CannotCompileError(
             f"{about.model} compiled for {about.runtime} in {about.dtype} gives other vectors than "
             f"the original: cosine {lowest:.4f} for {text[:40]!r}, and {LOWEST_COSINE} is asked",
             'set embedding.dtype = "float32", or embedding.runtime = "torch"',

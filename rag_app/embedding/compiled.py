@@ -155,6 +155,11 @@ class CompiledEmbedder(Embedder):
         return self._about.dimension
 
     @property
+    def runtime(self) -> str:
+        """What runs the model, e.g. "openvino"."""
+        return self._about.runtime
+
+    @property
     def device(self) -> str:
         """Return "cpu": compiled models run on the processor."""
         return "cpu"

@@ -1,12 +1,27 @@
 """Which device torch computes on, and in which type; torch is imported when it is asked."""
 
+import platform
+import shutil
+import sys
 from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rag_app.errors import ConfigError, first_line
 
 if TYPE_CHECKING:
     import torch
+
+
+def has_gpu() -> bool:
+    """Whether torch computes on a GPU here; torch (2 s) is only asked where one may be."""
+    if sys.platform == "darwin":
+        may_be = platform.machine() == "arm64"
+    else:
+        files = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, that of WSL's Windows
+        may_be = any(Path(file).exists() for file in files) or bool(shutil.which("nvidia-smi"))
+    return may_be and not version("torch").endswith("+cpu") and choose_device("auto") != "cpu"
 
 
 def choose_device(asked: str) -> str:

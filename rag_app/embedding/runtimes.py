@@ -21,8 +21,19 @@ from rag_app.errors import ModelUnavailableError
 
 Infer = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 
+COMPILERS = ("onnx", "onnxscript")
+"""What torch's export to ONNX is made of."""
+
 IDS, MASK, VECTOR = "input_ids", "attention_mask", "vector"
 """Names of the compiled model's inputs and of its output."""
+
+
+class NotCompiledError(ModelUnavailableError):
+    """A model that is here, and could not be compiled this time."""
+
+
+class CannotCompileError(NotCompiledError):
+    """A model that is here, and that a runtime will never run."""
 
 
 class Runtime(ABC):
@@ -58,9 +69,18 @@ class Runtime(ABC):
                     f"pip install 'rag-app[{self.name}]', or set embedding.runtime = \"torch\"",
                 )
 
+    @property
+    def can_compile(self) -> bool:
+        """Whether everything is installed that compiling for it needs."""
+        return all(find_spec(name) is not None for name in (self.package, *COMPILERS))
+
     @abstractmethod
     def choose_dtype(self, asked: str) -> str:
         """Resolve "auto" to the type that this processor is fastest in."""
+
+    def computes_in(self, dtype: str) -> bool:
+        """Whether a model can be run in this type."""
+        return self.choose_dtype(dtype) == dtype or dtype == "auto"
 
     @abstractmethod
     def store(self, onnx_file: Path, folder: Path) -> None:
@@ -147,7 +167,7 @@ class Onnx(Runtime):
 
 
 RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in (OpenVino(), Onnx())}
-"""By the name that ``embedding.runtime`` has."""
+"""By the name that ``embedding.runtime`` has, the fastest first (docs/embeddings.md)."""
 
 
 def _import_openvino() -> Any:

@@ -75,6 +75,11 @@ class TorchEmbedder(HuggingFaceEmbedding, Embedder):
         return int(dimension)
 
     @property
+    def runtime(self) -> str:
+        """Return "torch"."""
+        return "torch"
+
+    @property
     def device(self) -> str:
         """Device that the model runs on, e.g. "cpu" or "cuda:0"."""
         return ", ".join(str(replica.device) for replica in self._replicas)

@@ -57,7 +57,7 @@ def test_vectors_have_length_one(embedder: Embedder) -> None:
 def test_batches_are_halved_until_they_fit_the_memory(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embedder = build_embedder(EmbeddingSection(batch_size=20))
+    embedder = build_embedder(EmbeddingSection(runtime="torch", batch_size=20))
     assert isinstance(embedder, TorchEmbedder)
     encode: Any = embedder._model.encode
     tried = []
@@ -76,7 +76,7 @@ def test_batches_are_halved_until_they_fit_the_memory(
 def test_several_devices_share_the_texts(
     embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    both = build_embedder(EmbeddingSection(device="cpu,cpu", batch_size=3))
+    both = build_embedder(EmbeddingSection(runtime="torch", device="cpu,cpu", batch_size=3))
     assert isinstance(both, TorchEmbedder)
     assert both.device == "cpu, cpu"
     meeting = Barrier(2)  # each has to take the first batch while the other one does
@@ -97,7 +97,7 @@ def test_several_devices_share_the_texts(
 
 
 def test_a_failure_on_one_device_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    both = build_embedder(EmbeddingSection(device="cpu,cpu", batch_size=1))
+    both = build_embedder(EmbeddingSection(runtime="torch", device="cpu,cpu", batch_size=1))
     assert isinstance(both, TorchEmbedder)
 
     def broken(*_: Any, **__: Any) -> Any:
@@ -112,7 +112,7 @@ def test_vectors_are_left_as_they_are_if_asked(here: Path, model_folder: Path) -
     copy = Path(shutil.copytree(model_folder, here / "model"))
     modules = json.loads((copy / "modules.json").read_text())
     (copy / "modules.json").write_text(json.dumps(modules[:2]))  # less the model's own Normalize
-    raw = build_embedder(EmbeddingSection(normalize=False, model=str(copy)))
+    raw = build_embedder(EmbeddingSection(runtime="torch", normalize=False, model=str(copy)))
     assert abs(length(raw.get_text_embedding("HNSW builds a graph.")) - 1) > 0.1
 
 
@@ -170,7 +170,7 @@ def test_query_instruction_of_a_model_in_a_folder_is_known_by_the_folders_name(
 ) -> None:
     copy = here / "bge-large-en-v1.5"
     copy.symlink_to(model_folder)
-    embedder = build_embedder(EmbeddingSection(model=str(copy)))
+    embedder = build_embedder(EmbeddingSection(runtime="torch", model=str(copy)))
     question = embedder.get_query_embedding("What is HNSW?")
     as_text = embedder.get_text_embedding("What is HNSW?")
     instructed = embedder.get_text_embedding(f"{BGE_INSTRUCTION}What is HNSW?")
@@ -181,7 +181,9 @@ def test_query_instruction_of_a_model_in_a_folder_is_known_by_the_folders_name(
 def test_no_instruction_means_none(here: Path, model_folder: Path) -> None:
     copy = here / "bge-large-en-v1.5"
     copy.symlink_to(model_folder)
-    embedder = build_embedder(EmbeddingSection(model=str(copy), query_instruction=""))
+    embedder = build_embedder(
+        EmbeddingSection(runtime="torch", model=str(copy), query_instruction="")
+    )
     question = embedder.get_query_embedding("What is HNSW?")
     assert dot(question, embedder.get_text_embedding("What is HNSW?")) > 0.99
 
@@ -224,7 +226,7 @@ def test_gpu_is_chosen_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_dtype_is_what_was_asked_for(model_folder: Path) -> None:
-    embedder = build_embedder(EmbeddingSection(dtype="bfloat16", max_length=64))
+    embedder = build_embedder(EmbeddingSection(runtime="torch", dtype="bfloat16", max_length=64))
     assert embedder.dtype == "bfloat16"
     assert embedder.content_tokens == 62
 
@@ -302,7 +304,7 @@ def test_the_hub_is_asked_once(
 def test_folder_without_a_model_is_an_error(here: Path) -> None:
     (here / "model").mkdir()
     with pytest.raises(ModelUnavailableError, match=r"model' cannot be loaded") as caught:
-        build_embedder(EmbeddingSection(model=str(here / "model")))
+        build_embedder(EmbeddingSection(runtime="torch", model=str(here / "model")))
     assert "embedding.model" in caught.value.remedy
 
 
@@ -311,19 +313,19 @@ def test_damaged_model_is_an_error(here: Path, model_folder: Path) -> None:
     (weights,) = [*copy.glob("*.safetensors"), *copy.glob("pytorch_model.bin")][:1]
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelUnavailableError, match="cannot be loaded"):
-        build_embedder(EmbeddingSection(model=str(copy)))
+        build_embedder(EmbeddingSection(runtime="torch", model=str(copy)))
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "gpu"])
 def test_device_that_is_not_there_is_an_error(device: str) -> None:
     with pytest.raises(ConfigError, match=f"embedding.device is '{device}'") as caught:
-        build_embedder(EmbeddingSection(device=device))
+        build_embedder(EmbeddingSection(runtime="torch", device=device))
     assert 'embedding.device = "auto"' in caught.value.remedy
 
 
 def test_reading_more_than_the_model_can_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"embedding\.max_length is 9999.*reads 512") as caught:
-        build_embedder(EmbeddingSection(max_length=9999))
+        build_embedder(EmbeddingSection(runtime="torch", max_length=9999))
     assert "at most 512" in caught.value.remedy
 
 

@@ -64,8 +64,8 @@ def runtime(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def compiled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("compiled")
+def compiled_models() -> Path:
+    return Path(os.environ["RAG_APP_EMBEDDING__COMPILED_FOLDER"])
 
 
 @pytest.fixture(scope="session")
@@ -177,7 +177,7 @@ async def test_it_works_in_event_loops_and_threads(compiled: CompiledEmbedder) -
 def test_a_model_with_cls_pooling(bge: Path, section: EmbeddingSection) -> None:
     update = {"model": str(bge)}
     ours = load_compiled(section.model_copy(update=update))
-    torchs = build_embedder(EmbeddingSection(model=str(bge), dtype="float32"))
+    torchs = build_embedder(EmbeddingSection(runtime="torch", model=str(bge), dtype="float32"))
     assert ours.about.pooling == "cls"
     assert ours.max_length == torchs.max_length == 64
     vectors = ours.get_text_embedding_batch(TEXTS)
@@ -193,7 +193,9 @@ def test_vectors_are_left_as_they_are_if_asked(
     model = save_model(tmp_path / "plain", "mean")
     update = {"model": str(model), "normalize": False}
     ours = build_embedder(section.model_copy(update=update))
-    torchs = build_embedder(EmbeddingSection(model=str(model), normalize=False, dtype="float32"))
+    torchs = build_embedder(
+        EmbeddingSection(runtime="torch", model=str(model), normalize=False, dtype="float32")
+    )
     expected = np.linalg.norm(torchs.get_text_embedding_batch(TEXTS), axis=1)
     assert expected.min() > 1.5
     found = np.linalg.norm(ours.get_text_embedding_batch(TEXTS), axis=1)
@@ -353,8 +355,9 @@ def test_what_does_not_go_together(
 
 
 def test_copies_lie_beside_the_configuration_unless_set(
-    tmp_path: Path, make_config: MakeConfig, here: Path
+    tmp_path: Path, make_config: MakeConfig, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("RAG_APP_EMBEDDING__COMPILED_FOLDER")
     assert make_config().embedding.compiled_folder == str(here / "storage/compiled")
     elsewhere = make_config(embedding__compiled_folder=str(tmp_path / "x"))
     assert elsewhere.embedding.compiled_folder == str(tmp_path / "x")

