@@ -39,9 +39,11 @@ class DocumentInfo(Record):
     Attributes
     ----------
     id
-        Hex digest of the path.
+        Hex digest of root and path; rows made before have one of the path alone.
+    root
+        The ingested folder.
     path
-        Relative to the ingested folder, with forward slashes.
+        Relative to it, with forward slashes.
     nodes
         How many rows it has.
     content_hash
@@ -51,12 +53,46 @@ class DocumentInfo(Record):
     """
 
     id: str
+    root: str
     path: str
     title: str
     type: str
     size: int
     nodes: int
     content_hash: str
+
+
+@dataclass(frozen=True)
+class IngestProgress(Record):
+    """How far an ingest is.
+
+    Attributes
+    ----------
+    files_done, files
+        Files that are in the collection now or were skipped, and all that are to be read.
+    nodes
+        Embedded so far.
+    share
+        Of the work, from 0 to 1, in bytes of the files.
+    seconds
+        Since it began to read.
+    """
+
+    files_done: int
+    files: int
+    nodes: int
+    share: float
+    seconds: float
+
+    @property
+    def nodes_per_second(self) -> float:
+        """Nodes embedded by seconds."""
+        return self.nodes / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What the rest will take at this rate; None before there is one."""
+        return self.seconds * (1 - self.share) / self.share if self.share else None
 
 
 @dataclass(frozen=True)
@@ -69,11 +105,16 @@ class IngestReport(Record):
         Paths of the documents, relative to the ingested folder; those that an interrupted run did
         not come to are left out.
     removed
-        Paths of the documents whose file is gone; deleted if ``pruned``. One whose file is there
-        under another relative path is deleted in any case.
+        Paths of the documents that were deleted: if ``pruned``, those whose file is gone, and in
+        any case those whose file is in the collection by another path.
+    gone
+        Paths of the documents whose file is gone and that are still there, without ``pruned``.
+    protected
+        Paths of the documents whose file could not be looked for: in a folder that cannot be read,
+        behind a dangling link, under a folder that is away.
     nodes
-        Nodes of the documents that are "new", "changed", "unchanged" and "removed"; of new and
-        changed ones only what was read, so 0 with ``dry_run``.
+        Nodes of the documents that are "new", "changed", "unchanged", "removed" and "gone"; of new
+        and changed ones only what was read, so 0 with ``dry_run``.
     nodes_written, nodes_embedded, nodes_reused, nodes_deleted
         Rows written, how many of them had to be embedded and how many took a vector that was there,
         and rows deleted.
@@ -82,6 +123,8 @@ class IngestReport(Record):
     seconds
         By stage: "plan", "read", "embed", "write" (the last three at the same time), and "total" by
         the clock on the wall.
+    interrupted
+        Whether something was left to do when it was asked to stop.
     notes
         What the user should know, e.g. which device the embedder chose.
     """
@@ -90,6 +133,8 @@ class IngestReport(Record):
     changed: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
     skipped: tuple[SkippedFile, ...] = ()
     nodes: Mapping[str, int] = field(default_factory=dict)
     nodes_written: int = 0
@@ -173,9 +218,9 @@ class Problem(Record):
     ----------
     kind
         "incomplete": rows are missing; "outdated": rows are of an older version than the file, or
-        of several; "duplicate": rows that are not its text; "orphaned": the file is gone. Of the
-        whole collection, "lost": it holds less than when it was written; "index": a search finds
-        too little.
+        of several; "duplicate": rows that are not its text; "orphaned": the file is gone; "unseen":
+        the file cannot be looked for. Of the whole collection, "lost": it holds less than when it
+        was written; "index": a search finds too little.
     path
         Of the document, relative to its folder; or the collection's name.
     repaired

@@ -147,8 +147,11 @@ def release_databases(folder: Path) -> None:
 
 @contextmanager
 def ordinary_user() -> Iterator[Path]:
-    """Let root be "nobody" for a while, whom permissions do stop; yields a folder of its own."""
-    before, nobody = os.geteuid(), 65_534
+    """Let root be "nobody" for a while, whom permissions do stop, in a folder that it yields.
+
+    Python's own files may be out of reach then: whatever is imported late has to be there already.
+    """
+    before, nobody, here = os.geteuid(), 65_534, Path.cwd()
     home = Path(tempfile.mkdtemp(prefix="rag_app-nobody-"))
     try:
         if before == 0:
@@ -157,9 +160,11 @@ def ordinary_user() -> Iterator[Path]:
                 os.seteuid(nobody)
             except OSError as error:
                 pytest.skip(f"root cannot become an ordinary user here: {error}")
+        os.chdir(home)
         yield home
     finally:
         os.seteuid(before)
+        os.chdir(here)
         release_databases(home)
         shutil.rmtree(home)
 

@@ -1,11 +1,12 @@
 """``rag-app ingest``, ``watch``, ``documents`` and ``verify``: what goes in, what is in there."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from threading import Event
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,13 +18,13 @@ from rag_app.cli.common import (
     echo_text,
     load,
     print_json,
-    progress_bar,
     say,
     wants_json,
 )
+from rag_app.cli.terminal import one_line
 
 if TYPE_CHECKING:
-    from rag_app.schema import IngestReport
+    from rag_app.schema import IngestProgress, IngestReport
 
 
 @click.command(
@@ -31,25 +32,51 @@ if TYPE_CHECKING:
     epilog="\b\nExamples:\n"
     "  rag-app ingest docs/\n"
     "  rag-app ingest docs/ --prune --dry-run\n"
+    "  rag-app ingest /srv/handbook --moved-from ~/handbook\n"
     '  rag-app ingest report.pdf "notes/**/*.md"\n'
     "  rag-app --profile gpu ingest docs/ --json",
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--prune", is_flag=True, help="Delete documents whose file is gone from PATH.")
-@click.option("--dry-run", is_flag=True, help="Only print what would be done.")
+@click.option("--yes", is_flag=True, help="Do not ask before most of a folder is pruned.")
+@click.option(
+    "--moved-from",
+    metavar="OLD",
+    help="PATH, one folder, lay at OLD before: take its documents over, embed nothing again.",
+)
+@click.option("--dry-run", is_flag=True, help="Read the files; only print what would be done.")
 @common_options
-def ingest_command(paths: tuple[str, ...], prune: bool, dry_run: bool) -> None:
+def ingest_command(
+    paths: tuple[str, ...], prune: bool, yes: bool, moved_from: str | None, dry_run: bool
+) -> None:
     """Make the collection equal to folders, files and globs.
 
     Only what differs is done: files that did not change are left alone, of a changed file only the
     nodes with new text are embedded. What is not under PATH is never touched. A file that cannot be
-    read is skipped, and the report says why. Ctrl-C finishes what is under way.
+    read is skipped, and the report says why. Ctrl-C writes what is embedded, and the next ingest
+    goes on from there.
+
+    --prune deletes only what was looked for and is gone: documents under folders that cannot be
+    read, dangling links and folders that are away are kept, and named. It asks before it deletes
+    more than half of a folder's documents.
     """
     config = load()
     from rag_app.ingestion.run import ingest  # LlamaIndex, Milvus: 3 s
 
-    with _stop_on_interrupt() as stop, progress_bar("ingesting") as progress:
-        report = ingest(config, paths, prune=prune, dry_run=dry_run, progress=progress, stop=stop)
+    def ask(question: str) -> bool:
+        return yes or click.confirm(one_line(f"{question}; do it?"), err=True)
+
+    with _stop_on_interrupt() as stop, _ingest_bar() as progress:
+        report = ingest(
+            config,
+            paths,
+            prune=prune,
+            confirm=ask if yes or sys.stdin.isatty() else None,
+            moved_from=moved_from,
+            dry_run=dry_run,
+            progress=progress,
+            stop=stop,
+        )
     if wants_json():
         print_json(report.to_dict())
     else:
@@ -82,6 +109,44 @@ def watch_command(paths: tuple[str, ...], prune: bool) -> None:
                 _print_report(report)
 
 
+_STEPS = 10_000
+"""Of the bar: fine enough for a step of a second in an ingest of hours."""
+
+
+@contextmanager
+def _ingest_bar() -> Iterator["Callable[[IngestProgress], None]"]:
+    """Yield what draws a bar with rate and time left on standard error, if it is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with ExitStack() as stack:
+        bar: Any = None
+
+        def update(told: "IngestProgress") -> None:
+            nonlocal bar
+            bar = bar or stack.enter_context(
+                click.progressbar(
+                    length=_STEPS,
+                    label="ingesting",
+                    show_eta=False,
+                    item_show_func=lambda each: _rate(each) if each else "",
+                    file=sys.stderr,
+                )
+            )
+            bar.update(int(told.share * _STEPS) - bar.pos, told)
+
+        yield update
+
+
+def _rate(told: "IngestProgress") -> str:
+    left = told.seconds_left
+    if left is None or told.share == 1:
+        return f"{told.nodes:,} nodes"
+    hours, minutes = divmod(round(left / 60), 60)
+    wait = f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{left:.0f} s"
+    return f"{told.nodes:,} nodes, {told.nodes_per_second:.0f}/s, {wait} left"
+
+
 @contextmanager
 def _stop_on_interrupt() -> Iterator[Event]:
     """Turn the first Ctrl-C into a wish to stop; a second one interrupts at once."""
@@ -91,13 +156,16 @@ def _stop_on_interrupt() -> Iterator[Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        say("", "stopping after what is under way; Ctrl-C again stops at once")
+        say("", "stopping when what is embedded is written; Ctrl-C again stops at once")
 
     before = signal.signal(signal.SIGINT, wish)
     try:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+_IN_WORDS = {"gone": "gone (delete with --prune)", "protected": "out of sight (kept)"}
 
 
 def _print_report(report: "IngestReport") -> None:
@@ -110,16 +178,20 @@ def _print_report(report: "IngestReport") -> None:
         "changed": report.changed,
         "unchanged": report.unchanged,
         "removed": report.removed,
+        "gone": report.gone,
         "skipped": report.skipped,
+        "protected": report.protected,
     }
     if report.dry_run:
-        for kind in ("new", "changed", "removed"):
+        for kind in ("new", "changed", "removed", "gone"):
             for path in kinds[kind]:
                 echo(f"{kind:<8} {path}")
-    files = ", ".join(f"{len(paths)} {kind}" for kind, paths in kinds.items())
-    echo(f"files: {files}{' (dry run: nothing was done)' if report.dry_run else ''}")
-    if report.removed and not report.pruned and not report.dry_run:
-        say("documents whose file is gone stay until rag-app ingest --prune")
+    words = [
+        f"{len(paths)} {_IN_WORDS.get(kind, kind)}"
+        for kind, paths in kinds.items()
+        if paths or kind not in _IN_WORDS
+    ]
+    echo(f"files: {', '.join(words)}{' (dry run: nothing was done)' if report.dry_run else ''}")
     if not report.dry_run:
         echo(
             f"nodes: {report.nodes_written} written ({report.nodes_embedded} embedded, "
@@ -145,22 +217,30 @@ def documents_group(context: click.Context) -> None:
 
 @documents_group.command(
     "list",
-    epilog="\b\nExamples:\n  rag-app documents list\n  rag-app documents list --json | jq length",
+    epilog="\b\nExamples:\n"
+    "  rag-app documents list\n"
+    '  rag-app documents list "guide/*.md"\n'
+    "  rag-app documents list --json | jq length",
 )
+@click.argument("pattern", required=False, default="", metavar="[GLOB]")
 @common_options
-def list_command() -> None:
-    """List the documents that are in the collection."""
-    config = load()
-    from rag_app.milvus.stored_documents import list_documents
+def list_command(pattern: str) -> None:
+    """List the documents that are in the collection, or those whose path is like GLOB.
 
-    documents = list_documents(config)
+    Of documents whose paths are the same in two folders the absolute paths are printed.
+    """
+    config = load()
+    from rag_app.milvus.stored_documents import list_documents, names_of
+
+    documents = list_documents(config, pattern)
+    names = names_of(documents)
     if wants_json():
         print_json([document.to_dict() for document in documents])
         return
-    width = max((len(document.path) for document in documents), default=0)
+    width = max(map(len, names.values()), default=0)
     for document in documents:
         echo(
-            f"{document.path:<{width}}  {document.type:<8}  {document.nodes:>5} nodes  "
+            f"{names[document.id]:<{width}}  {document.type:<8}  {document.nodes:>5} nodes  "
             f"{document.title}"
         )
     say(f"{len(documents)} documents, {sum(document.nodes for document in documents)} nodes")
@@ -170,7 +250,10 @@ def list_command() -> None:
 @click.argument("path")
 @common_options
 def show_command(path: str) -> None:
-    """Print the nodes of the document PATH (relative, as listed), in document order."""
+    """Print the nodes of the document PATH, in document order, with their pages.
+
+    PATH is relative, as listed; absolute, where two folders have the same one; or an id.
+    """
     config = load()
     from rag_app.milvus.stored_documents import show_document
 
@@ -182,7 +265,8 @@ def show_command(path: str) -> None:
     for key, value in document.items():
         echo(f"{key}: {value}")
     for number, node in enumerate(nodes, start=1):
-        echo("", f"--- node {number} of {len(nodes)}, {node['id']}", dim=True)
+        page = f", page {node['page']}" if node["page"] else ""
+        echo("", f"--- node {number} of {len(nodes)}{page}, {node['id']}", dim=True)
         echo_text(node["text"])
 
 
@@ -196,16 +280,20 @@ def show_command(path: str) -> None:
 @click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
 @common_options
 def rm_command(patterns: tuple[str, ...], dry_run: bool) -> None:
-    """Remove documents from the collection by path, id or glob; their files are not touched."""
+    """Remove documents from the collection by path, id or glob; their files are not touched.
+
+    A path that documents of two folders have is refused; the absolute one says which is meant.
+    """
     config = load()
-    from rag_app.milvus.stored_documents import remove_documents
+    from rag_app.milvus.stored_documents import names_of, remove_documents
 
     removed = remove_documents(config, patterns, dry_run=dry_run)
     if wants_json():
         print_json([document.to_dict() for document in removed])
         return
+    names = names_of(removed)
     for document in removed:
-        echo(f"{document.path}  {document.nodes} nodes")
+        echo(f"{names[document.id]}  {document.nodes} nodes")
     say(f"{len(removed)} documents {'would be ' if dry_run else ''}removed")
 
 

@@ -11,7 +11,6 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from itertools import pairwise
 from pathlib import Path
 
 from rag_app.config.sections import DocumentsSection
@@ -33,8 +32,8 @@ class SourceFile:
 
     @property
     def document_id(self) -> str:
-        """Hex digest of the relative path, so that a moved folder keeps its documents."""
-        return hashlib.sha256(self.path.encode()).hexdigest()[:32]
+        """Hex digest of root and path: the same path under two roots is two documents."""
+        return hashlib.sha256(f"{self.root}\0{self.path}".encode()).hexdigest()[:32]
 
 
 @dataclass
@@ -99,14 +98,6 @@ def discover(
         found.unseen |= walk.unseen
     found.files = sorted({file.absolute: file for file in found.files}.values())
     found.skipped = sorted(set(found.skipped), key=lambda skip: (skip.path, skip.root))
-    for first, second in pairwise(found.files):
-        if first.path == second.path:
-            both = [str(first.absolute), str(second.absolute)]
-            raise InputError(
-                f"{both[0]!r} and {both[1]!r} have the same path {first.path!r} in their folders, "
-                "so that one would replace the other",
-                f"ingest the folder that holds both: rag-app ingest {os.path.commonpath(both)}",
-            )
     return found
 
 

@@ -180,24 +180,24 @@ class Workshop:
         report = ingest(
             config,
             [document.file for document in documents.values()],
-            progress=progress,
+            progress=lambda told: progress(told.files_done, told.files),
             embedder=embedder,
             roots={document.folder for document in documents.values()},
         )
         store = open_store(config)
+        before = {document.file: set(document.hashes) for document in documents.values()}
         for document in store.documents().values():
-            if document.id not in documents:
+            if document.file not in before:
                 store.delete(document.id)
         if report.nodes_written:
             say(
                 f"{variant.name}: {report.nodes_written} nodes written to the collection "
                 f"{config.vector_store.collection}, which is kept"
             )
-        before = {id_: set(document.hashes) for id_, document in documents.items()}
         changed = [
             document.path
-            for id_, document in store.documents().items()
-            if set(document.hashes) != before.get(id_)
+            for document in store.documents().values()
+            if set(document.hashes) != before.get(document.file)
         ]
         if changed:
             say(

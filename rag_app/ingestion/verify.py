@@ -4,8 +4,9 @@ The rows themselves tell: each carries its document's content hash and number of
 is a digest of its text. Rows that a LlamaIndex application put in are counted and left alone.
 """
 
+import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from pymilvus.exceptions import MilvusException
@@ -16,10 +17,13 @@ from rag_app.documents.file_types import UnreadableFileError
 from rag_app.documents.node_parser import node_id
 from rag_app.documents.read import content_hash
 from rag_app.index.recall import measure_recall
+from rag_app.ingestion.absence import Absence, Doubt
+from rag_app.ingestion.plan import mostly_gone
 from rag_app.ingestion.run import ingest
 from rag_app.milvus.collection import CollectionStore, StoredDocument
 from rag_app.milvus.errors import as_store_error
 from rag_app.milvus.store import find_index, lost_rows, open_store
+from rag_app.milvus.stored_documents import names_of
 from rag_app.schema import Problem, VerifyReport
 
 LEAST_RECALL = 0.8
@@ -30,9 +34,10 @@ def verify(config: Config, *, repair: bool = False) -> VerifyReport:
     """Check every row and the index; with `repair`, mend what can be mended.
 
     Incomplete and outdated documents are ingested again from their files, duplicate rows are
-    deleted, and so are documents whose file is gone, if their folder is still there (it may only be
-    unmounted). An index that finds too little is built again. Which documents are gone with rows
-    that a database lost nobody knows: what is left is taken for all there is from then on.
+    deleted, and so are documents whose file is gone: not if it cannot be looked for, nor if they
+    are more than half of their folder's, which may only be unmounted. An index that finds too
+    little is built again. Which documents are gone with rows that a database lost nobody knows:
+    what is left is taken for all there is from then on.
 
     Raises
     ------
@@ -44,14 +49,15 @@ def verify(config: Config, *, repair: bool = False) -> VerifyReport:
     store = open_store(config, counted=False)
     documents = store.documents()
     duplicates = _find_duplicates(store)
+    inspector = _Inspector(config, documents.values())
     found = [
         (document, problem)
         for document in documents.values()
-        for problem in _problems_of(config, document, duplicates.get(document.id, []))
+        for problem in inspector.problems_of(document, duplicates.get(document.id, []))
     ]
     problems = [problem for _, problem in found]
     if repair and problems:
-        problems = _repair(config, store, found, duplicates)
+        problems = _repair(config, store, documents.values(), found, duplicates)
         documents = store.documents()
     rows = store.count()
     name = config.vector_store.collection
@@ -108,61 +114,80 @@ def _wrong(document_id: str, text: str, ids: list[str]) -> list[str]:
     return [id_ for id_ in ids if id_ not in right]
 
 
-def _problems_of(
-    config: Config, document: StoredDocument, duplicates: list[str]
-) -> Iterator[Problem]:
-    def problem(kind: str, detail: str) -> Problem:
-        return Problem(kind, document.path, detail)
+class _Inspector:
+    """Looks at documents and their files."""
 
-    if duplicates:
-        yield problem("duplicate", f"{len(duplicates)} rows that are not of its text")
-    if len(document.hashes) > 1:
-        yield problem("outdated", f"rows of {len(document.hashes)} versions")
-    elif document.nodes - len(duplicates) < document.node_count:
-        missing = document.node_count - document.nodes + len(duplicates)
-        yield problem("incomplete", f"{missing} of {document.node_count} rows are missing")
-    if not document.file.exists():
-        yield problem("orphaned", f"{document.file} is not there any more")
-        return
-    file = SourceFile(document.path, document.folder)
-    try:
-        if content_hash(file, config.documents) not in document.hashes:
-            yield problem("outdated", "the file was changed since it was ingested")
-    except UnreadableFileError as error:
-        yield problem("outdated", f"the file cannot be read any more: {error}")
+    def __init__(self, config: Config, documents: Iterable[StoredDocument]) -> None:
+        self._config = config
+        self._names = names_of(documents)
+        self._absence = Absence()
+
+    def problems_of(
+        self, document: StoredDocument, duplicates: Sequence[str] = ()
+    ) -> Iterator[Problem]:
+        """Say what is wrong with a document's rows."""
+
+        def problem(kind: str, detail: str) -> Problem:
+            return Problem(kind, self._names[document.id], detail)
+
+        if duplicates:
+            yield problem("duplicate", f"{len(duplicates)} rows that are not of its text")
+        if len(document.hashes) > 1:
+            yield problem("outdated", f"rows of {len(document.hashes)} versions")
+        elif document.nodes - len(duplicates) < document.node_count:
+            missing = document.node_count - document.nodes + len(duplicates)
+            yield problem("incomplete", f"{missing} of {document.node_count} rows are missing")
+        seen = self._absence.look_for(document.folder, document.file)
+        if isinstance(seen, Doubt):
+            yield problem("unseen", f"its file cannot be looked for in {seen}")
+            return
+        if not seen:
+            yield problem("orphaned", f"{document.file} is not there any more")
+            return
+        file = SourceFile(document.path, document.folder)
+        try:
+            if content_hash(file, self._config.documents) not in document.hashes:
+                yield problem("outdated", "the file was changed since it was ingested")
+        except UnreadableFileError as error:
+            yield problem("outdated", f"the file cannot be read any more: {error}")
 
 
 def _repair(
     config: Config,
     store: CollectionStore,
+    documents: Iterable[StoredDocument],
     found: list[tuple[StoredDocument, Problem]],
     duplicates: dict[str, list[str]],
 ) -> list[Problem]:
     for ids in duplicates.values():
         store.delete_ids(ids)
-    gone = {
-        document.id
-        for document, problem in found
-        if problem.kind == "orphaned" and document.folder.is_dir()
-    }
-    for id_ in gone:
-        store.delete_ids([row.id for row in store.rows_of(id_)])
+    gone = [document for document, problem in found if problem.kind == "orphaned"]
+    most = mostly_gone(documents, gone)
+    for document in gone:
+        if document.root not in most:
+            store.delete_ids([row.id for row in store.rows_of(document.id)])
     store.flush()
     files = {
         str(document.file)
         for document, problem in found
-        if problem.kind in {"incomplete", "outdated"} and document.file.is_file()
+        if problem.kind in {"incomplete", "outdated"} and os.path.isfile(document.file)  # noqa: PTH113
     }
     if files:
         store.settle(len(store.documents()))  # an ingest refuses a collection that lost rows
         ingest(config, sorted(files))
     after = store.documents()
+    inspector = _Inspector(config, after.values())
     still = {
         (document.id, problem.kind)
         for document in after.values()
-        for problem in _problems_of(config, document, [])
+        for problem in inspector.problems_of(document)
     }
-    return [
-        replace(problem, repaired=(document.id, problem.kind) not in still)
-        for document, problem in found
-    ]
+
+    def mended(document: StoredDocument, problem: Problem) -> Problem:
+        if problem.kind == "orphaned" and document.root in most:
+            lost, all_ = most[document.root]
+            why = f"; so are {lost} of {all_} in {document.root}: rag-app ingest … --prune"
+            return replace(problem, detail=problem.detail + why)
+        return replace(problem, repaired=(document.id, problem.kind) not in still)
+
+    return [mended(document, problem) for document, problem in found]

@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 
+from watchfiles import DefaultFilter
 from watchfiles import watch as watch_files
 
 from rag_app.config.sections import Config
+from rag_app.documents.discover import absolute_path, exists
 from rag_app.embedding.factory import build_embedder
 from rag_app.errors import InputError, ServiceError
 from rag_app.ingestion.run import ingest
@@ -14,6 +16,9 @@ from rag_app.schema import IngestReport
 
 SETTLE_MS = 1600
 """Milliseconds in which changes count as one burst, watchfiles' own default."""
+
+STARTS_MS = 500
+"""Milliseconds after which watchfiles comes back if nothing changed: by then it watches."""
 
 
 def watch(
@@ -26,8 +31,9 @@ def watch(
 ) -> Iterator[IngestReport]:
     """Ingest `paths`, then again after each burst of changes; yield each report.
 
-    The embedder is loaded once. A service that fails is told through `say`, and the next change
-    tries again.
+    What changes during an ingest, the first one too, is ingested next. The embedder is loaded once.
+    A service that fails is told through `say`, and the next change tries again; so is a prune that
+    would delete more than half of a folder's documents, which is not done.
 
     Raises
     ------
@@ -36,18 +42,40 @@ def watch(
     ConfigError, CollectionMismatchError, ModelUnavailableError
         As `rag_app.ingestion.run.ingest`.
     """
-    missing = [str(path) for path in paths if not Path(path).expanduser().exists()]
-    if missing:
-        raise InputError(
-            f"there is no file or folder {missing[0]!r} to watch", "globs cannot be watched"
-        )
-    stop = stop or Event()
+    places = [absolute_path(path) for path in paths]
+    for path, place in zip(paths, places, strict=True):
+        if not exists(place):
+            raise InputError(
+                f"there is no file or folder {str(path)!r} to watch", "globs cannot be watched"
+            )
+
+    def refuse(much: str) -> bool:
+        say(f"{much}: not done; if that is right: rag-app ingest --prune")
+        return False
+
+    def run() -> IngestReport:
+        return ingest(config, paths, prune=prune, confirm=refuse, stop=stop, embedder=embedder)
+
+    stop, store = stop or Event(), config.vector_store
     embedder = build_embedder(config.embedding)
-    yield ingest(config, paths, prune=prune, stop=stop, embedder=embedder)
+    bursts = watch_files(
+        *places,
+        watch_filter=DefaultFilter(ignore_paths=[Path(store.uri).absolute()] * store.is_lite),
+        stop_event=stop,
+        debounce=SETTLE_MS,
+        rust_timeout=STARTS_MS,
+        yield_on_timeout=True,
+        raise_interrupt=False,
+        ignore_permission_denied=True,
+    )
+    before = next(bursts, set())
+    yield run()
     say(f"watching {', '.join(map(str, paths))}; Ctrl-C ends it")
-    for _ in watch_files(*paths, stop_event=stop, debounce=SETTLE_MS, raise_interrupt=False):
+    for burst in bursts:
+        changes, before = burst | before, set()
+        if not changes:
+            continue
         try:
-            yield ingest(config, paths, prune=prune, stop=stop, embedder=embedder)
+            yield run()
         except (ServiceError, InputError) as error:
-            for line in (*str(error).splitlines(), "  the next change tries again"):
-                say(line)
+            say(f"{error}\n  the next change tries again")

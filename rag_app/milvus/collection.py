@@ -214,7 +214,7 @@ class CollectionStore(MilvusStore):
                 found[document.id] = document
             row_hash = row["content_hash"]
             document.hashes[row_hash] = document.hashes.get(row_hash, 0) + 1
-        return dict(sorted(found.items(), key=lambda item: item[1].path))
+        return dict(sorted(found.items(), key=lambda item: (item[1].path, item[1].root)))
 
     def rows_of(self, document_id: str) -> list[StoredRow]:
         """Return the rows that an ingest made of a document, with their vectors, in no order."""

@@ -1,7 +1,9 @@
 """The documents of the collection: list them, show one, remove some."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from rag_app.config.sections import Config
@@ -11,8 +13,13 @@ from rag_app.milvus.store import open_store
 from rag_app.schema import DocumentInfo
 
 
-def list_documents(config: Config) -> list[DocumentInfo]:
+def list_documents(config: Config, pattern: str = "") -> list[DocumentInfo]:
     """List what is in the collection, in the order of paths.
+
+    Parameters
+    ----------
+    pattern
+        A glob over paths, relative or absolute; empty: all.
 
     Raises
     ------
@@ -21,23 +28,46 @@ def list_documents(config: Config) -> list[DocumentInfo]:
     CollectionMismatchError, VectorStoreError
         As `rag_app.milvus.store.find_store`.
     """
-    return [_info(document) for document in open_store(config).documents().values()]
+    documents = open_store(config).documents().values()
+    return [_info(each) for each in documents if not pattern or _is_like(each, pattern)]
+
+
+def names_of(documents: Iterable[DocumentInfo | StoredDocument]) -> dict[str, str]:
+    """Return a name for each document by id: its path, and the absolute one if two share it."""
+    documents = list(documents)
+    roots = defaultdict(set)
+    for document in documents:
+        roots[document.path].add(document.root)
+    return {
+        document.id: str(Path(document.root, document.path))
+        if len(roots[document.path]) > 1
+        else document.path
+        for document in documents
+    }
 
 
 def show_document(config: Config, path: str) -> dict[str, Any]:
     """Return one document with the texts of its nodes, in document order.
 
+    Parameters
+    ----------
+    path
+        Relative, absolute, or the id.
+
     Raises
     ------
     InputError
-        If no document has this path or id.
+        If no document has this path or id, or several have the path.
     """
     store = open_store(config)
-    (document,) = _find(store.documents(), [path], exact=True)
+    document = next(_find(store.documents(), [path], exact=True))
     nodes = store.nodes_of(document.id)
     return {
         **_info(document).to_dict(),
-        "node_texts": [{"id": node.node_id, "text": node.get_content()} for node in nodes],
+        "node_texts": [
+            {"id": node.node_id, "page": node.metadata.get("page"), "text": node.get_content()}
+            for node in nodes
+        ],
     }
 
 
@@ -49,7 +79,7 @@ def remove_documents(
     Raises
     ------
     InputError
-        If a pattern matches no document: nothing is deleted then.
+        If a pattern matches no document, or is a path that several have: nothing is deleted then.
     """
     store = open_store(config)
     documents = store.documents()
@@ -66,24 +96,36 @@ def _find(
 ) -> Iterator[StoredDocument]:
     found: dict[str, StoredDocument] = {}
     for pattern in patterns:
-        matching = {
-            document.id: document
+        named = [
+            document
             for document in documents.values()
-            if pattern in {document.path, document.id}
-            or (not exact and fnmatchcase(document.path, pattern))
-        }
-        if not matching:
+            if pattern in {document.path, document.id, str(document.file)}
+        ]
+        if roots := sorted({d.root for d in named if d.path == pattern != str(d.file)})[1:]:
+            first = min(document.root for document in named)
+            raise InputError(
+                f"{pattern!r} is in {', '.join([first, *roots])}",
+                f"say which: {Path(first, pattern)}",
+            )
+        if not named and not exact:
+            named = [each for each in documents.values() if _is_like(each, pattern)]
+        if not named:
             raise InputError(
                 f"no document in the collection is called {pattern!r}",
                 "see which there are: rag-app documents list",
             )
-        found |= matching
+        found |= {document.id: document for document in named}
     return iter(found.values())
+
+
+def _is_like(document: StoredDocument, pattern: str) -> bool:
+    return any(fnmatchcase(name, pattern) for name in (document.path, str(document.file)))
 
 
 def _info(document: StoredDocument) -> DocumentInfo:
     return DocumentInfo(
         id=document.id,
+        root=document.root,
         path=document.path,
         title=document.title,
         type=document.type,

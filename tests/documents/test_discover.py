@@ -84,10 +84,12 @@ def test_part_of_a_known_folder_keeps_its_names(here: Path) -> None:
     assert found("docs/a/x.md", known=[here / "docs"]) == ["a/x.md"]
 
 
-def test_the_same_path_in_two_folders_is_refused(here: Path) -> None:
+def test_the_same_path_in_two_folders_is_two_documents(here: Path) -> None:
     make_files(here, {"one/x.md": "1", "two/x.md": "2"})
-    with pytest.raises(InputError, match="have the same path"):
-        found("one", "two")
+    assert found("one", "two") == ["x.md", "x.md"]
+    first, second = discover(["one", "two"], DocumentsSection()).files
+    assert (first.root, second.root) == (here / "one", here / "two")
+    assert first.document_id != second.document_id
 
 
 @pytest.mark.parametrize(

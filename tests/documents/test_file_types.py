@@ -107,15 +107,6 @@ def test_modification_time_is_utc(here: Path) -> None:
     assert document.metadata["modified"] == "2023-11-14T22:13:20+00:00"
 
 
-def test_document_id_is_the_relative_paths(here: Path) -> None:
-    for folder in ("one", "two"):
-        (here / folder).mkdir()
-        (here / folder / "x.txt").write_text("text")
-    ids = {SourceFile("x.txt", here / folder).document_id for folder in ("one", "two")}
-    assert len(ids) == 1
-    assert SourceFile("y.txt", here / "one").document_id not in ids
-
-
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

@@ -25,7 +25,7 @@ from rag_app.config.loader import load_config
 from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
 from rag_app.errors import VectorStoreError
-from rag_app.ingestion import run as ingestion
+from rag_app.ingestion import pipeline
 from rag_app.ingestion.run import ingest
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.lite_files import release
@@ -37,10 +37,10 @@ from tests.milvus_server import MilvusServer
 DRIVER = """
 import sys, time
 from pathlib import Path
-from rag_app.ingestion import run as ingestion
+from rag_app.ingestion import pipeline
 from rag_app.milvus.collection import CollectionStore
 
-ingestion.WINDOW = int(sys.argv.pop(1))
+pipeline.WINDOW = int(sys.argv.pop(1))
 marker, add = Path(sys.argv.pop(1)), CollectionStore.add
 
 def marked(self, nodes, **kwargs):
@@ -219,7 +219,7 @@ def test_full_disk_is_an_error_and_the_next_run_completes(
     fake_embedder: FakeEmbedder,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ingestion, "WINDOW", 50)
+    monkeypatch.setattr(pipeline, "WINDOW", 50)
     folder = make_files(tmp_path / "docs", {f"{i}.md": page(f"n{i}", 40) for i in range(40)})
     config = load_config(overrides={"vector_store.uri": str(small_disk / "milvus.db"), **SMALL})
     with pytest.raises(Exception, match=r"(?i)space|disk|failed"):
@@ -239,7 +239,7 @@ def test_server_that_dies_in_the_middle_and_comes_back(
     monkeypatch: pytest.MonkeyPatch,
     here: Path,
 ) -> None:
-    monkeypatch.setattr(ingestion, "WINDOW", 40)
+    monkeypatch.setattr(pipeline, "WINDOW", 40)
     folder = make_files(tmp_path / "docs", {f"{i}.md": page(f"n{i}", 20) for i in range(20)})
     overrides = {
         "vector_store.uri": milvus_server.uri,
@@ -325,7 +325,7 @@ def test_after_any_history_with_kills_the_collection_is_the_folder(
         for action in actions:
             act(folder, *action)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ingestion, "WINDOW", 4)
+            patch.setattr(pipeline, "WINDOW", 4)
             _kill_at(patch, killed_at)
             with contextlib.suppress(_Killed):
                 ingest(config, [folder], prune=True)

@@ -10,10 +10,12 @@ import pytest
 from rag_app.config.sections import Config
 from rag_app.documents import read as readers
 from rag_app.errors import InputError, VectorStoreError
+from rag_app.ingestion import pipeline
 from rag_app.ingestion import run as ingestion
 from rag_app.ingestion.run import ingest
 from rag_app.milvus.store import open_store
 from rag_app.milvus.stored_documents import list_documents
+from rag_app.schema import IngestProgress
 from tests.conftest import HNSW_PAGE, FakeEmbedder, MakeConfig, make_files
 
 
@@ -142,17 +144,6 @@ def test_another_folder_is_added(config: Config, docs: Path, tmp_path: Path) -> 
         "index.md",
         "kitchen/bread.txt",
     ]
-
-
-def test_moved_folder_has_the_same_documents(config: Config, docs: Path, tmp_path: Path) -> None:
-    first = ingest(config, [docs])
-    before = ids_in(config)
-    moved = docs.rename(tmp_path / "moved")
-    report = ingest(config, [moved])
-    assert not report.new
-    assert report.nodes_embedded == 0
-    assert report.rows == first.rows
-    assert ids_in(config) == before
 
 
 @pytest.mark.parametrize("content", [b"\x00\x01", b"\xff\xfe\xfd", b"", b"   "])
@@ -309,7 +300,7 @@ def test_windows_of_nodes_are_written_as_they_fill(
     (docs / "many.md").write_text(many)
     whole = ingest(config, [docs])
     before = texts_in(config)
-    monkeypatch.setattr(ingestion, "WINDOW", 2)
+    monkeypatch.setattr(pipeline, "WINDOW", 2)
     other = config.model_copy(
         update={"vector_store": config.vector_store.model_copy(update={"collection": "windows"})}
     )
@@ -321,11 +312,17 @@ def test_windows_of_nodes_are_written_as_they_fill(
     assert sorted(row["text"] for row in rows) == before
 
 
-def test_progress_counts_files(config: Config, docs: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    ingest(config, [docs], progress=lambda done, total: seen.append((done, total)))
-    assert seen[0] == (0, 3)
-    assert seen[-1] == (3, 3)
+def test_progress_tells_of_each_step(config: Config, docs: Path) -> None:
+    seen: list[IngestProgress] = []
+    make_files(docs, {"many.md": "\n\n".join(f"Paragraph {n} of many." for n in range(200))})
+    ingest(config, [docs], progress=seen.append)
+    assert (seen[0].files_done, seen[0].files, seen[0].share) == (0, 4, 0.0)
+    assert seen[0].seconds_left is None
+    assert (seen[-1].files_done, seen[-1].share, seen[-1].seconds_left) == (4, 1.0, 0.0)
+    assert [each.share for each in seen] == sorted(each.share for each in seen)
+    between = [each for each in seen if 0 < each.share < 1]
+    assert between
+    assert all(each.nodes_per_second > 0 and each.seconds_left for each in between)
 
 
 def test_documents_are_listed_in_a_stable_order(ingested: Config) -> None:

@@ -46,12 +46,12 @@ def test_one_large_file(
 MEASURE = """
 import resource, sys
 from rag_app import load_config
-from rag_app.ingestion import run as ingestion
+from rag_app.ingestion import pipeline, run as ingestion
 from tests.conftest import FakeEmbedder
 
 fake = FakeEmbedder(model_name="fake")
 config = load_config(overrides={"vector_store.uri": sys.argv[2]})
-ingestion.WINDOW = 256
+pipeline.WINDOW = 256
 report = ingestion.ingest(config, [sys.argv[1]], embedder=fake)
 fake.embedded.clear()
 print(report.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

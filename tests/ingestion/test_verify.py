@@ -108,7 +108,7 @@ def test_document_without_file_is_orphaned_and_kept_while_its_folder_is_away(
 ) -> None:
     shutil.move(folder, folder.with_name("away"))
     report = verify(config, repair=True)
-    assert found(report) == [("orphaned", "a.md", False), ("orphaned", "b.md", False)]
+    assert found(report) == [("unseen", "a.md", False), ("unseen", "b.md", False)]
     assert not report.ok
     assert report.documents == 2
     shutil.move(folder.with_name("away"), folder)
