@@ -87,8 +87,13 @@ def _load(
     layers = [_Layer(file.path.name, dict(_flatten(table)), file.base)]
     if name:
         layers.append(_profile_layer(name, table, file.path, file.base))
-    layers.append(_Layer("environment", dict(_environment()), Path.cwd(), are_text=True))
-    layers.append(_Layer("command line", dict(overrides or {}), Path.cwd(), are_text=True))
+    environment, typed = dict(_environment()), dict(overrides or {})
+    type_ = Config().index.type
+    for values in [layer.values for layer in layers] + [environment, typed]:
+        type_ = values.get("index.type", type_)
+    environment = {_spelled(key, type_): value for key, value in environment.items()}
+    layers.append(_Layer("environment", environment, Path.cwd(), are_text=True))
+    layers.append(_Layer("command line", typed, Path.cwd(), are_text=True))
     config = _merge(layers, name, file.path)
     config._origins["profile"] = chosen_by
     return config
@@ -236,7 +241,7 @@ def _environment() -> Iterator[tuple[str, str]]:
             continue
         key = variable.removeprefix(ENV_PREFIX).lower()
         if "__" in key:
-            yield _spelled(key.replace("__", ".")), value
+            yield key.replace("__", "."), value
         elif section := next((name for name in sections if key.startswith(f"{name}_")), None):
             fixed = f"{ENV_PREFIX}{section.upper()}__{key.removeprefix(f'{section}_').upper()}"
             raise ConfigError(
@@ -245,17 +250,14 @@ def _environment() -> Iterator[tuple[str, str]]:
             )
 
 
-def _spelled(key: str) -> str:
-    """Give an index parameter its capitals back: index.params.m is M."""
+def _spelled(key: str, type_: object) -> str:
+    """Give an index parameter its capitals back: for HNSW, index.params.m is M."""
     table, _, name = key.rpartition(".")
-    known = {
-        "index.params": {param.name for kind in INDEX_TYPES.values() for param in kind.params},
-        "index.search_params": {
-            param.name for kind in INDEX_TYPES.values() for param in kind.search_params
-        },
-    }
-    spellings = {each.lower(): each for each in known.get(table, ())}
-    return f"{table}.{spellings[name]}" if name in spellings else key
+    kind = INDEX_TYPES.get(str(type_))
+    if kind is None or table not in {"index.params", "index.search_params"}:
+        return key
+    known = kind.params if table == "index.params" else kind.search_params
+    return next((f"{table}.{each.name}" for each in known if each.name.lower() == name), key)
 
 
 def _is_section(annotation: Any) -> bool:

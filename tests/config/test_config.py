@@ -256,6 +256,18 @@ def test_parameters_of_an_index_in_the_environment_have_their_capitals(
     assert config.index.params == {"M": 8, "efConstruction": 40}
     assert config.index.search_params == {"ef": 32}
     assert config.origin("index.params.M") == "environment RAG_APP_INDEX__PARAMS__M"
+    typed = {"index.type": "HNSW", "index.params.M": 4}
+    assert load_config(overrides=typed).index.params == {"M": 4, "efConstruction": 40}
+
+
+def test_parameters_whose_names_differ_by_a_capital_are_told_by_the_index(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAG_APP_INDEX__PARAMS__M", "8")
+    server = {"vector_store.uri": "http://milvus:19530"}
+    pq = load_config(overrides={"index.type": "IVF_PQ", **server})
+    assert pq.index.params == {"m": 8}
+    assert load_config(overrides={"index.type": "HNSW", **server}).index.params == {"M": 8}
 
 
 def test_an_assignments_value_may_hold_equals_signs() -> None:
