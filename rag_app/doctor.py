@@ -194,7 +194,7 @@ def _llm(config: Config) -> Check:
     return Check("llm", True, check_llm(config.llm))
 
 
-def _profiles(_: Config) -> Check:
+def _profiles(config: Config) -> Check:
     import torch
 
     has_vllm = find_spec("vllm") is not None
@@ -211,4 +211,5 @@ def _profiles(_: Config) -> Check:
     }
     runs = ", ".join(name for name, here in can.items() if here) or "none"
     lacks = "; ".join(f"{name}: {missing[name]}" for name in missing if not can[name])
-    return Check("profiles", True, f"this machine can run {runs}", lacks)
+    finding = "; ".join(filter(None, (f"this machine can run {runs}", config.notice)))
+    return Check("profiles", True, finding, lacks)

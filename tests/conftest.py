@@ -131,9 +131,10 @@ def _no_user_directories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty current folder; Milvus Lite databases made in it are closed afterwards."""
-    folder = tmp_path / "here"
+    """An empty current folder, where data lies as well; databases in it are closed afterwards."""
+    folder = tmp_path / "rag_app"
     folder.mkdir()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.chdir(folder)
     yield folder
     release_databases(tmp_path)

@@ -24,10 +24,6 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and SIGINT's number, as shells have it."""
 
 _OPTIONS = "rag_app.options"
-_OFFLINE = (
-    "profile offline: MiniLM embeddings from a package, answers quoted from the documents, no "
-    "language model; the next step up is --profile cpu (see rag-app doctor)"
-)
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -109,6 +105,19 @@ def config_path() -> str | None:
     return path
 
 
+def about_config_file() -> str:
+    """Say which configuration file is read, and where what is stored lies."""
+    from rag_app.config.paths import find_config
+
+    file = find_config(config_path())
+    if not file.is_packaged:
+        return f"{file.path}; relative paths in it are seen from its folder"
+    return (
+        f"{file.path}, which comes with rag_app: there is no config.toml here or above; relative "
+        f"paths in it are seen from {file.base}"
+    )
+
+
 def load(more: Mapping[str, Any] | None = None) -> "Config":
     """Load the configuration that the common options ask for; `more` overrides it key by key."""
     from rag_app.config.loader import load_config, parse_assignment  # pydantic: 0.15 s
@@ -126,8 +135,6 @@ def load(more: Mapping[str, Any] | None = None) -> "Config":
     handler.setFormatter(_OnTerminal("%(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("rag_app").setLevel(logging.INFO if is_verbose() else logging.WARNING)
-    if config.profile == "offline" and more is None:
-        say(_OFFLINE)
     return config
 
 

@@ -4,7 +4,15 @@ import json
 
 import click
 
-from rag_app.cli.common import common_options, echo, is_verbose, load, print_json, wants_json
+from rag_app.cli.common import (
+    about_config_file,
+    common_options,
+    echo,
+    is_verbose,
+    load,
+    print_json,
+    wants_json,
+)
 
 
 @click.group(
@@ -22,7 +30,10 @@ def config_group() -> None:
 )
 @common_options
 def show_command() -> None:
-    """Print every key with its value and where it came from; secrets are masked, -v explains."""
+    """Print the configuration file, and every key with its value and where it came from.
+
+    Secrets are masked; -v explains each key.
+    """
     config = load()
     from rag_app.config.loader import config_rows
 
@@ -30,6 +41,7 @@ def show_command() -> None:
     if wants_json():
         print_json(rows)
         return
+    echo(f"# {about_config_file()}", dim=True)
     section = ""
     for row in rows:
         name, _, key = row["key"].rpartition(".")

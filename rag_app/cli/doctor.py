@@ -2,7 +2,14 @@
 
 import click
 
-from rag_app.cli.common import common_options, echo, load, print_json, wants_json
+from rag_app.cli.common import (
+    about_config_file,
+    common_options,
+    echo,
+    load,
+    print_json,
+    wants_json,
+)
 
 
 @click.command(
@@ -12,9 +19,9 @@ from rag_app.cli.common import common_options, echo, load, print_json, wants_jso
 def doctor_command() -> None:
     """Check versions, device, model, Milvus, LLM and collection; exit 1 if something fails."""
     config = load()
-    from rag_app.doctor import examine  # torch, Milvus: 3 s
+    from rag_app.doctor import Check, examine  # torch, Milvus: 3 s
 
-    checks = examine(config)
+    checks = [Check("configuration", True, about_config_file()), *examine(config)]
     if wants_json():
         print_json([check.to_dict() for check in checks])
     else:

@@ -1,9 +1,12 @@
 """Which configuration file is read, and what the relative paths in it mean."""
 
 import os
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from platformdirs import user_data_path
 
 from rag_app.config.sections import Config
 from rag_app.errors import ConfigError
@@ -22,7 +25,8 @@ class ConfigFile:
     Attributes
     ----------
     base
-        The folder that its relative paths are seen from.
+        The folder that its relative paths are seen from: its own. For want of a file of the user's
+        it is the one for the user's data, e.g. ``~/.local/share/rag_app``.
     is_packaged
         Whether it is the one that comes with rag_app, for want of one of the user's.
     """
@@ -53,17 +57,58 @@ def find_config(path: str | Path | None = None) -> ConfigFile:
     if asked is None and (asked := os.environ.get(f"{ENV_PREFIX}CONFIG")):
         by = f"{ENV_PREFIX}CONFIG"
     if asked is None:
-        here = Path(CONFIG_NAME).resolve()
-        if here.is_file():
-            return ConfigFile(here, here.parent)
-        return ConfigFile(shipped_config(), Path.cwd(), is_packaged=True)
+        found = _look_upwards(Path.cwd())
+        return ConfigFile(found, found.parent) if found else _packaged()
     found = Path(os.path.expanduser(asked)).resolve()  # noqa: PTH111 - leaves an unknown "~name"
     if not found.is_file():
         raise ConfigError(
             f"there is no configuration file {str(asked)!r} (asked for by {by})",
             f"name one that exists, or copy the shipped one: cp {shipped_config()} {asked}",
         )
-    return ConfigFile(found, found.parent)
+    return _packaged() if found.parent == _PACKAGE else ConfigFile(found, found.parent)
+
+
+def _packaged() -> ConfigFile:
+    return ConfigFile(shipped_config(), user_data_path("rag_app", appauthor=False), True)
+
+
+def _look_upwards(folder: Path) -> Path | None:
+    """Return the nearest ``config.toml``, in this folder or above.
+
+    Other programs call theirs so too: above, one with none of our sections is passed over.
+
+    Raises
+    ------
+    ConfigError
+        If one above belongs to another user, who could have code run with it.
+    """
+    for above in (folder, *folder.parents):
+        file = above / CONFIG_NAME
+        if not os.path.isfile(file):  # noqa: PTH113 - Path's own raises for a folder that is closed
+            continue
+        if above == folder:
+            return file
+        if not _may_be_ours(file):
+            continue
+        owner = file.stat().st_uid
+        if owner not in {os.getuid(), 0}:
+            raise ConfigError(
+                f"the configuration file {file} belongs to another user (number {owner})",
+                f"if you trust it, name it: --config {file}",
+            )
+        return file
+    return None
+
+
+def _may_be_ours(file: Path) -> bool:
+    """Whether it is empty, has a section of ours, or cannot be told."""
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    except ValueError:
+        return True
+    return not table or bool({*Config.model_fields, "profiles"} & set(table))
 
 
 def resolve(key: str, value: Any, base: Path, origin: str) -> Any:

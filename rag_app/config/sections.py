@@ -380,3 +380,13 @@ class Config(Section):
     def origin(self, key: str) -> str:
         """Say where the value of a dotted key came from, e.g. "config.toml" or "default"."""
         return self._origins.get(key, "default")
+
+    @property
+    def notice(self) -> str:
+        """What the profile that is on does without; empty for all but "offline"."""
+        if self.profile != "offline":
+            return ""
+        return (
+            "profile offline: MiniLM embeddings from a package, answers quoted from the documents, "
+            "no language model; the next step up is --profile cpu (see rag-app doctor)"
+        )

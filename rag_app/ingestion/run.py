@@ -98,7 +98,11 @@ def ingest(
         if plan.to_write:
             embedder = embedder or build_embedder(config.embedding)
             plan.notes.append(describe(embedder, config.embedding))
-            store = store or create_store(config, embedder.dimension)
+            if store is None:
+                store = create_store(config, embedder.dimension)
+                section = config.vector_store
+                plan.notes.append(f"made the collection {section.collection!r} in {section.uri}")
+                plan.notes += [config.notice] if config.notice else []
             pipeline = Pipeline(config, store, embedder, plan, tally)
             pipeline.run(progress or (lambda _: None))
         if store:

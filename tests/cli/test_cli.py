@@ -18,6 +18,7 @@ from rag_app import __version__
 from rag_app import app as query_engine
 from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.cli import main
+from rag_app.config.paths import shipped_config
 from rag_app.config.sections import Config
 from rag_app.errors import LLMError
 from tests.conftest import FakeEmbedder, json_of, make_files
@@ -134,13 +135,39 @@ def test_config_file_by_option(run: Run, here: Path) -> None:
     assert value_of(result, "llm.max_tokens") == 5
 
 
-def test_offline_profile_says_what_it_is_and_what_the_next_step_is(run: Run) -> None:
-    result = run("config", "show")
-    (notice,) = result.stderr.splitlines()
-    assert notice.startswith("profile offline: ")
-    assert "--profile cpu" in notice
-    assert "profile offline:" not in result.stdout
-    assert run("config", "show", "--profile", "blog").stderr == ""
+NOTICE = "profile offline: MiniLM embeddings"
+
+
+def test_offline_profile_says_what_it_is_when_a_collection_is_made(
+    run: Run, docs: Path, here: Path, fake_embedder: FakeEmbedder
+) -> None:
+    first = run("ingest", str(docs))
+    assert first.exit_code == 0, first.output
+    assert first.stderr.count(NOTICE) == 1
+    assert "the next step up is --profile cpu" in first.stderr
+    database = here / "storage/milvus.db"
+    assert f"made the collection 'rag_app' in {database}" in first.stderr
+    assert NOTICE not in first.stdout
+    (docs / "index.md").write_text("# Changed\n\nAltogether.")
+    for command in (("ingest", str(docs)), ("documents",), ("config", "show"), ("verify",)):
+        again = run(*command)
+        assert again.exit_code == 0
+        assert NOTICE not in again.output
+        assert "made the collection" not in again.output
+    own = run("--set", "retrieval.mode=text", "--profile", "blog", "config", "show")
+    assert NOTICE not in own.output
+
+
+def test_the_configuration_file_is_named_in_full(run: Run, here: Path) -> None:
+    shown = run("config", "show").stdout.splitlines()
+    assert shown[0] == (
+        f"# {shipped_config()}, which comes with rag_app: there is no config.toml here or above; "
+        f"relative paths in it are seen from {here}"
+    )
+    (here / "config.toml").write_text("[llm]\nmax_tokens = 5")
+    shown = run("config", "show").stdout.splitlines()
+    assert shown[0] == f"# {here}/config.toml; relative paths in it are seen from its folder"
+    assert [line for line in shown if str(here / "config.toml") in line] == shown[:1]
 
 
 # --- exit codes ----------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """Where values come from, what they may be, and what is never printed."""
 
 import json
+import os
+import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +11,9 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from rag_app.config import paths
 from rag_app.config.loader import load_config, parse_assignment
-from rag_app.config.paths import shipped_config
+from rag_app.config.paths import find_config, shipped_config
 from rag_app.config.sections import Config, EmbeddingSection
 from rag_app.errors import ConfigError
 from tests.conftest import json_of
@@ -184,8 +187,83 @@ def test_default_database_lies_beside_an_own_file(here: Path) -> None:
     assert config.vector_store.uri == str(here / "project/storage/milvus.db")
 
 
-def test_relative_paths_of_the_shipped_file_are_seen_from_here(here: Path) -> None:
-    assert load_config().vector_store.uri == str(here / "storage/milvus.db")
+def test_without_a_file_data_lies_in_the_users_folder(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the command is run from."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for folder in (here, elsewhere):
+        monkeypatch.chdir(folder)
+        config = load_config()
+        assert config.vector_store.uri == str(tmp_path / "data/rag_app/storage/milvus.db")
+        assert config.embedding.compiled_folder == str(tmp_path / "data/rag_app/storage/compiled")
+        assert find_config().is_packaged
+
+
+def test_the_file_in_the_wheel_is_not_where_data_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site-packages/rag_app"
+    package.mkdir(parents=True)
+    file = Path(shutil.copy(shipped_config(), package))
+    monkeypatch.setattr(paths, "_PACKAGE", package)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    for asked in (None, file):
+        config = load_config(asked)
+        assert config.vector_store.uri == str(tmp_path / "data/rag_app/storage/milvus.db")
+        assert config.origin("llm.temperature") == "config.toml"
+
+
+def test_the_file_is_looked_for_upwards(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("[llm]\nmax_tokens = 1", "project/config.toml")
+    inner = here / "project/src/deep"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    config = load_config()
+    assert config.llm.max_tokens == 1
+    assert config.vector_store.uri == str(here / "project/storage/milvus.db")
+    assert find_config().path == here / "project/config.toml"
+    typed = load_config(overrides={"vector_store.uri": "typed.db"})
+    assert typed.vector_store.uri == str(inner / "typed.db")
+    write("[llm]\nmax_tokens = 2", str(here / "project/src/config.toml"))
+    assert load_config().llm.max_tokens == 2, "the nearest"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_ours"),
+    [
+        ('baseURL = "https://example.org"\n[params]\nsize = 3', False),
+        ("", True),
+        ('profile = "cpu"', True),
+        ("[llm]\nmax_tokens = 1\n[chunkin]\nsize = 3", True),
+        ("[llm", True),
+    ],
+)
+def test_a_file_of_another_program_above_is_passed_over(
+    text: str, is_ours: bool, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(text)
+    (here / "below").mkdir()
+    monkeypatch.chdir(here / "below")
+    assert find_config().is_packaged is not is_ours
+
+
+def test_a_file_of_another_user_above_is_not_trusted(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("[embedding]\ntrust_remote_code = true")
+    (here / "below").mkdir()
+    monkeypatch.chdir(here / "below")
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    if os.stat(here).st_uid == 0:  # noqa: PTH116
+        assert not find_config().is_packaged, "root's may be used"
+        os.chown(here / "config.toml", 54321, -1)
+    with pytest.raises(ConfigError, match="belongs to another user") as caught:
+        find_config()
+    assert f"--config {here / 'config.toml'}" in caught.value.remedy
+    assert load_config(here / "config.toml").embedding.trust_remote_code
 
 
 def test_relative_paths_typed_here_are_seen_from_here(
