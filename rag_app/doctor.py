@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from rag_app.config.sections import Config
 from rag_app.embedding.factory import choose_runtime
 from rag_app.embedding.runtimes import RUNTIMES
-from rag_app.errors import RagAppError
+from rag_app.errors import CollectionMismatchError, RagAppError
 from rag_app.schema import Record
 
 _PACKAGES = (
@@ -164,16 +164,19 @@ def _milvus(config: Config) -> Check:
 
 def _collection(config: Config) -> Check:
     from rag_app.index.build import configured_index
-    from rag_app.milvus.store import find_store
+    from rag_app.milvus.store import find_index, find_store
 
     store = find_store(config)
     name = config.vector_store.collection
     if store is None:
         return Check("collection", True, f"{name}: not there yet", "rag-app ingest docs/")
     documents = store.documents()
-    finding = (
-        f"{name}: {len(documents)} documents, {store.count()} nodes, made by this configuration"
-    )
+    finding = f"{name}: {len(documents)} documents, {store.count()} nodes"
+    try:
+        find_index(config, exact=True)
+    except CollectionMismatchError as error:
+        return Check("collection", True, f"{finding}, to be searched only: {error.message}")
+    finding += ", made by this configuration"
     if store.built_index != configured_index(config):
         hint = "the index differs from [index]: rag-app index apply (or show)"
         return Check("collection", True, finding, hint)

@@ -85,7 +85,8 @@ def show_command(name: str | None) -> None:
     for key, value in details.fields.items():
         echo(f"  {key}: {value}")
     if details.mismatch:
-        echo(f"this configuration cannot use it: {details.mismatch}")
+        can = "can search it only" if details.searchable else "cannot use it"
+        echo(f"this configuration {can}: {details.mismatch}")
         echo(f"  try: {details.remedy}")
     else:
         echo("this configuration can use it")

@@ -163,8 +163,8 @@ class Workshop:
             As `rag_app.ingest`.
         """
         if not variant.owns_collection:
-            return open_store(variant.config)
-        base = open_store(self._base)
+            return open_store(variant.config, exact=True)
+        base = open_store(self._base, exact=True)
         documents = base.documents()
         gone = [document.file for document in documents.values() if not document.file.exists()]
         if gone:

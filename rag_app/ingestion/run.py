@@ -85,7 +85,7 @@ def ingest(
     """
     started = time.perf_counter()
     tally = Tally(stop or Event())
-    store = find_store(config)
+    store = find_store(config, exact=True)
     stored = store.documents() if store else {}
     plan = make_plan(config.documents, paths, stored, roots, moved_from=moved_from, stop=tally.stop)
     prune = prune and _may_prune(plan, confirm, dry_run=dry_run)

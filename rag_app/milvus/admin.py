@@ -39,7 +39,9 @@ class CollectionInfo(Record):
     made_by
         Model, node size and the rest of what decides its rows; empty: another program made it.
     mismatch
-        Why this configuration cannot use it; empty: it can.
+        Why this configuration cannot ingest into it; empty: it can.
+    searchable
+        Whether it can search it, which asks for less.
     damage
         What is wrong with its files (Milvus Lite); such a collection is not opened, so that nothing
         else is known of it.
@@ -52,6 +54,7 @@ class CollectionInfo(Record):
     configured: bool
     made_by: dict[str, Any]
     mismatch: str
+    searchable: bool
     index: dict[str, Any]
     aliases: tuple[str, ...] = ()
     damage: str = ""
@@ -240,7 +243,7 @@ def _info(client: MilvusClient, config: Config, name: str) -> CollectionInfo:
         properties = read_properties(collection_folder(config.vector_store.uri, name))
         configured = name == config.vector_store.collection
         made_by = json.loads(properties.get(MADE_BY, "{}"))
-        return CollectionInfo(name, 0, configured, made_by, "it is damaged", {}, damage=damage)
+        return CollectionInfo(name, 0, configured, made_by, "it is damaged", False, {}, (), damage)
     described = _call(client, config, "describe_collection", collection_name=name)
     properties = described.get("properties", {})
     stats = _call(client, config, "get_collection_stats", collection_name=name)
@@ -251,6 +254,7 @@ def _info(client: MilvusClient, config: Config, name: str) -> CollectionInfo:
         configured=name == config.vector_store.collection,
         made_by=json.loads(properties.get(MADE_BY, "{}")),
         mismatch=error.message if error else "",
+        searchable=_mismatch(config, name, described, exact=False) is None,
         index=_index(client, config, name, described),
         aliases=tuple(sorted(_aliases(client, config, described))),
     )
@@ -274,13 +278,15 @@ def _aliases(client: MilvusClient, config: Config, described: dict[str, Any]) ->
 
 
 def _mismatch(
-    config: Config, name: str, described: dict[str, Any]
+    config: Config, name: str, described: dict[str, Any], *, exact: bool = True
 ) -> CollectionMismatchError | None:
-    """Tell why the configuration could not use a collection."""
+    """Tell why the configuration could not fill a collection, or not even search it."""
     section = config.vector_store.model_copy(update={"collection": name})
     try:
         check_made_by(
-            config.model_copy(update={"vector_store": section}), described.get("properties", {})
+            config.model_copy(update={"vector_store": section}),
+            described.get("properties", {}),
+            exact=exact,
         )
     except CollectionMismatchError as error:
         return error

@@ -18,7 +18,10 @@ MADE_BY = "rag_app.made_by"
 
 @dataclass(frozen=True)
 class MadeBy:
-    """What decides a collection's rows. Two configurations that differ here cannot share one."""
+    """What decides a collection's rows. Two configurations that differ here cannot both fill one.
+
+    Of those that only search it, one that differs in how documents are split can use it as well.
+    """
 
     model: str
     normalize: bool
@@ -51,38 +54,53 @@ _CONFIG_KEYS = {
 }
 
 
-def check_made_by(config: Config, properties: Mapping[str, str]) -> None:
-    """Refuse a collection that the configuration would not have made.
+_SPLITTING = {"unit", "size", "overlap"}
+"""What searching does not need to agree on."""
+
+
+def check_made_by(config: Config, properties: Mapping[str, str], *, exact: bool = False) -> None:
+    """Refuse a collection that the configuration cannot search, or would not have made.
+
+    Parameters
+    ----------
+    exact
+        Whether it must be as the configuration would make it: to ingest into it, or to measure it.
 
     Raises
     ------
     CollectionMismatchError
-        Naming both sides; the remedy names another collection.
+        Naming both sides; the remedy spells out the ways on.
     """
     section = config.vector_store
-    other = f"use another collection: --collection {section.collection}_2"
+    name = section.collection
+    other = f"use another collection: --collection {name}_2"
     if MADE_BY not in properties:
         raise CollectionMismatchError(
-            f"the collection {section.collection!r} in {section.uri} was not made by rag_app",
+            f"the collection {name!r} in {section.uri} was not made by rag_app",
             f"{other} (vector_store.collection); which there are: rag-app collections list",
         )
+    anew = (
+        f"make this one anew: rag-app collections drop {name} (or, to keep it, rename {name} "
+        f"{name}_old), then rag-app ingest"
+    )
     made: dict[str, Any] = json.loads(properties[MADE_BY])
     if made.get("schema_version") != SCHEMA_VERSION:
         raise CollectionMismatchError(
-            f"the collection {section.collection!r} in {section.uri} was made by another version "
-            f"of rag_app: it has rows of version {made.get('schema_version')}, this one writes "
-            f"{SCHEMA_VERSION}",
-            f"ingest the documents again: rag-app collections drop {section.collection}, then "
-            f"rag-app ingest; or {other}",
+            f"the collection {name!r} in {section.uri} was made by another version of rag_app: it "
+            f"has rows of version {made.get('schema_version')}, this one writes {SCHEMA_VERSION}",
+            f"{anew}; or {other}",
         )
-    for name, value in asdict(MadeBy.of(config)).items():
-        if made.get(name) == value or (name == "model" and _has_earlier_digest(made, config)):
+    for part, value in asdict(MadeBy.of(config)).items():
+        if made.get(part) == value or (part in _SPLITTING and not exact):
             continue
-        key = _CONFIG_KEYS[name]
+        if part == "model" and _has_earlier_digest(made, config):
+            continue
+        key = _CONFIG_KEYS[part]
+        mixed = ", and would be a mixture" if part in _SPLITTING else ""
         raise CollectionMismatchError(
-            f"the collection {section.collection!r} in {section.uri} was made with {key} = "
-            f"{made.get(name)!r}, and the configuration ({config.origin(key)}) says {value!r}",
-            f"set {key} back, or {other} (vector_store.collection) and ingest into that",
+            f"the collection {name!r} in {section.uri} was made with {key} = {made.get(part)!r}, "
+            f"and the configuration ({config.origin(key)}) says {value!r}{mixed}",
+            f"set {key} back; or {other} (vector_store.collection) and ingest into that; or {anew}",
         )
 
 

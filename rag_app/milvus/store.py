@@ -41,13 +41,18 @@ index over 100,000 rows; pymilvus would ping, and then send the call a second ti
 _LOG = logging.getLogger("rag_app")
 
 
-def find_store(config: Config, *, counted: bool = True) -> CollectionStore | None:
+def find_store(
+    config: Config, *, counted: bool = True, exact: bool = False
+) -> CollectionStore | None:
     """Open the configured collection, check what made it, load it; None if it is not there.
 
     Parameters
     ----------
     counted
         Refuse a collection that lost rows since it was written; else `lost_rows` tells.
+    exact
+        Whether it must be as the configuration would make it, how documents are split included; to
+        search it, it need not.
 
     Raises
     ------
@@ -58,7 +63,7 @@ def find_store(config: Config, *, counted: bool = True) -> CollectionStore | Non
     VectorStoreError
         If Milvus cannot be reached or opened, or the collection is damaged.
     """
-    index = find_index(config)
+    index = find_index(config, exact=exact)
     if index is None:
         return None
     section = config.vector_store
@@ -91,7 +96,7 @@ def lost_rows(config: Config, store: CollectionStore) -> str:
     return kept.loss(position(folder), store.count())
 
 
-def find_index(config: Config) -> DenseIndex | None:
+def find_index(config: Config, *, exact: bool = False) -> DenseIndex | None:
     """Return the index of the configured collection, without loading it; None if it is not there.
 
     Raises
@@ -109,7 +114,7 @@ def find_index(config: Config) -> DenseIndex | None:
         if not client.has_collection(section.collection, timeout=section.timeout):
             return None
         properties = _properties(client, section)
-        check_made_by(config, properties)
+        check_made_by(config, properties, exact=exact)
         _bring_up_to_date(client, config, properties)
         return _index(client, config)
     except MilvusException as error:
@@ -161,7 +166,7 @@ def check_backend(client: MilvusClient, config: Config, type_: str) -> bool:
     return lite
 
 
-def open_store(config: Config, *, counted: bool = True) -> CollectionStore:
+def open_store(config: Config, *, counted: bool = True, exact: bool = False) -> CollectionStore:
     """Open the configured collection, as `find_store` does.
 
     Raises
@@ -169,7 +174,7 @@ def open_store(config: Config, *, counted: bool = True) -> CollectionStore:
     InputError
         If nothing was ingested into it yet.
     """
-    store = find_store(config, counted=counted)
+    store = find_store(config, counted=counted, exact=exact)
     if store is None:
         section = config.vector_store
         raise InputError(

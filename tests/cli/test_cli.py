@@ -240,11 +240,12 @@ def test_failure_of_the_llm_ends_with_1(
 
 
 def test_collection_of_another_configuration_ends_with_2(ingested: Config, run: Run) -> None:
-    result = run("query", HNSW)
+    assert run("query", HNSW).exit_code == 0, "how documents are split is the collection's"
+    result = run("query", HNSW, "--set", "embedding.normalize=false")
     assert result.exit_code == 2
-    assert "chunking.size = 40" in result.stderr
-    assert "224" in result.stderr
-    assert "\n  try: set chunking.size back" in result.stderr
+    assert "embedding.normalize = True" in result.stderr
+    assert "says False" in result.stderr
+    assert "\n  try: set embedding.normalize back" in result.stderr
 
 
 def test_bugs_end_with_1_and_show_a_trace_only_if_asked(
@@ -505,6 +506,7 @@ def test_doctor_says_ok_for_what_runs(run: Run, ingested: Config) -> None:
     assert all(line.startswith("ok    ") for line in lines)
     names = [line.split()[1].rstrip(":") for line in lines]
     assert names == [
+        "configuration",
         "python",
         "packages",
         "device",
@@ -562,10 +564,15 @@ def test_doctor_says_the_remedy_for_what_does_not(
 
 def test_doctor_compares_configuration_and_collection(run: Run, ingested: Config) -> None:
     result = run("doctor")
+    assert result.exit_code == 0
+    only = result.stdout.partition("ok    collection: ")[2].splitlines()[0]
+    assert "to be searched only" in only
+    assert "chunking.size = 40" in only
+    result = run("doctor", "--set", "retrieval.language=german")
     assert result.exit_code == 1
     failed = result.stdout.partition("FAIL  collection: ")[2]
-    assert "chunking.size = 40" in failed
-    assert "try: set chunking.size back" in failed
+    assert "retrieval.language = 'english'" in failed
+    assert "try: set retrieval.language back" in failed
 
 
 # --- config show ---------------------------------------------------------------------------------

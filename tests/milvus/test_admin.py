@@ -89,6 +89,7 @@ def check_listing(config: Config) -> None:
     assert ours.index["type"] == "AUTOINDEX"
     assert not large.configured
     assert "made with chunking.size = 100" in large.mismatch
+    assert (ours.searchable, large.searchable, other.searchable) == (True, True, False)
     assert (other.made_by, other.index) == ({}, {})
     assert "was not made by rag_app" in other.mismatch
 
@@ -174,7 +175,7 @@ def test_where_nothing_is_nothing_is_made(here: Path) -> None:
 
 def test_the_remedy_names_another_collection(ingested: Config) -> None:
     with pytest.raises(CollectionMismatchError) as caught:
-        open_store(named(ingested, "rag_app", {"chunking.size": 100}))
+        open_store(named(ingested, "rag_app", {"chunking.size": 100}), exact=True)
     assert "--collection rag_app_2" in caught.value.remedy
 
 
@@ -195,7 +196,7 @@ def test_listing_and_showing(ingested: Config, run: Run) -> None:
     assert [info["name"] for info in listed] == ["other", "rag_app"]
     assert "chunking.size" in listed[1]["mismatch"]
     shown = run("collections", "show")
-    assert "this configuration cannot use it" in shown.stdout
+    assert "this configuration can search it only: " in shown.stdout
     assert "--collection rag_app_2" in shown.stdout
     assert json_of(run("collections", "show", "--json"))["rows"] == open_store(ingested).count()
     assert "another program" in run("collections", "show", "other").stdout

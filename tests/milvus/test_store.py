@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from llama_index.core.vector_stores.types import (
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
+from rag_app import build_retriever
 from rag_app.config.sections import Config
 from rag_app.errors import CollectionMismatchError, InputError, VectorStoreError
 from rag_app.ingestion.run import ingest
 from rag_app.milvus import made_by
+from rag_app.milvus.admin import list_collections
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.errors import as_store_error
 from rag_app.milvus.lite_files import release
@@ -205,29 +208,68 @@ def test_global_settings_are_not_touched(store: CollectionStore) -> None:
 # --- what made it --------------------------------------------------------------------------------
 
 
+AS_MADE = {"chunking.size": 40, "chunking.overlap": 0}
+
+
+def assert_refused(config: Config, uses: Sequence[Callable[[Config], Any]], *said: str) -> None:
+    for use in uses:
+        with pytest.raises(CollectionMismatchError) as caught:
+            use(config)
+        for part in said:
+            assert part in caught.value.message
+        key = said[0].split()[2]
+        for way in (
+            f"set {key} back",
+            "--collection rag_app_2 (vector_store.collection)",
+            "rag-app collections drop rag_app",
+            "rename rag_app rag_app_old",
+        ):
+            assert way in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("overrides", "key", "made", "says"),
     [
         ({"embedding.normalize": False}, "embedding.normalize", "True", "False"),
         ({"embedding.model": "a/b"}, "embedding.model", "'package:gt_all", "'a/b'"),
-        ({"chunking.size": 100}, "chunking.size", "40", "100"),
-        ({"chunking.overlap": 5}, "chunking.overlap", "0", "5"),
-        ({"chunking.unit": "characters"}, "chunking.unit", "'tokens'", "'characters'"),
+        ({"retrieval.language": "german"}, "retrieval.language", "'english'", "'german'"),
     ],
 )
 def test_collection_of_another_configuration_is_refused(
     overrides: dict[str, Any], key: str, made: str, says: str, ingested: Config, make_config: Any
 ) -> None:
-    as_made = {"chunking.size": 40, "chunking.overlap": 0}
-    other = make_config(**{**as_made, **overrides})
-    for use in (open_store, find_store, lambda config: ingest(config, ["."]), list_documents):
-        with pytest.raises(CollectionMismatchError) as caught:
-            use(other)
-        message = caught.value.message
-        assert f"made with {key} = {made}" in message
-        assert f"the configuration (command line) says {says}" in message
-        assert f"set {key} back" in caught.value.remedy
-        assert "--collection rag_app_2 (vector_store.collection)" in caught.value.remedy
+    other = make_config(**{**AS_MADE, **overrides})
+    assert_refused(
+        other,
+        (open_store, find_store, lambda config: ingest(config, ["."]), list_documents),
+        f"made with {key} = {made}",
+        f"the configuration (command line) says {says}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "made", "says"),
+    [
+        ({"chunking.size": 100}, "chunking.size", "40", "100"),
+        ({"chunking.overlap": 5}, "chunking.overlap", "0", "5"),
+        ({"chunking.unit": "characters"}, "chunking.unit", "'tokens'", "'characters'"),
+    ],
+)
+def test_how_documents_are_split_matters_to_an_ingest_alone(
+    overrides: dict[str, Any], key: str, made: str, says: str, ingested: Config, make_config: Any
+) -> None:
+    other = make_config(**{**AS_MADE, **overrides})
+    assert_refused(
+        other,
+        (lambda config: ingest(config, ["."]), lambda config: open_store(config, exact=True)),
+        f"made with {key} = {made}",
+        f"the configuration (command line) says {says}, and would be a mixture",
+    )
+    assert len(list_documents(other)) == 3
+    (best, *_) = build_retriever(other).retrieve("What is the maximum degree of a node?")
+    assert "M is the maximum degree" in best.text
+    (info,) = list_collections(other)
+    assert info.searchable
 
 
 def test_a_collection_of_another_version_is_ingested_again(
