@@ -257,6 +257,8 @@ def _measure(
     if picture is not None:
         report.require_matplotlib()
     benchmark = measure_indexes(config, vectors, asked, about, types=names, say=say)
+    if few := report.few_rows(benchmark):
+        say(few)
     if picture is not None:
         report.picture(benchmark, picture)
     return benchmark

@@ -38,13 +38,16 @@ _ORDERS = {
     '  rag-app query "What is an index?" --explain --set retrieval.similarity_top_k=10\n'
     """  rag-app query "What is new?" --filter 'type = "html" and modified >= "2026-01-01"'""",
 )
-@click.argument("question")
+@click.argument("words", nargs=-1, required=True, metavar="QUESTION...")
 @click.option("--explain", is_flag=True, help="Print what was kept, trimmed and dropped, and why.")
 @filter_option
 @common_options
-def query_command(question: str, explain: bool) -> None:
-    """Answer QUESTION from the documents, with sources; "-" reads it from standard input."""
-    question = _read(question)
+def query_command(words: tuple[str, ...], explain: bool) -> None:
+    """Answer QUESTION from the documents, with sources; "-" reads it from standard input.
+
+    Quotes round it may be left out, unless it has signs that the shell reads, like ? and *.
+    """
+    question = _read(words)
     streams = not wants_json() and sys.stdout.isatty()
     with quick_start():
         config = load()
@@ -88,12 +91,12 @@ def query_command(question: str, explain: bool) -> None:
     '  rag-app retrieve "What is an index?" --json --set retrieval.similarity_top_k=20\n'
     """  rag-app retrieve "What is an index?" --filter 'path contains "guide/" and not page > 9'""",
 )
-@click.argument("question")
+@click.argument("words", nargs=-1, required=True, metavar="QUESTION...")
 @filter_option
 @common_options
-def retrieve_command(question: str) -> None:
+def retrieve_command(words: tuple[str, ...]) -> None:
     """Print the contexts nearest to QUESTION, best first, without asking an LLM."""
-    question = _read(question)
+    question = _read(words)
     with quick_start():
         config = load()
         from llama_index.core.schema import MetadataMode
@@ -124,8 +127,8 @@ def retrieve_command(question: str) -> None:
         echo_text(f"{node.node.get_content(MetadataMode.NONE)}\n")
 
 
-def _read(question: str) -> str:
-    text = sys.stdin.read() if question == "-" else question
+def _read(words: Sequence[str]) -> str:
+    text = sys.stdin.read() if list(words) == ["-"] else " ".join(words)
     if not text.strip():
         raise InputError("the question is empty", 'ask something: rag-app query "What is HNSW?"')
     return text.strip()

@@ -402,6 +402,15 @@ def test_query_json(ingested: Config, run: Run) -> None:
 
 
 @pytest.mark.parametrize("command", ["query", "retrieve"])
+def test_a_question_needs_no_quotes(command: str, ingested: Config, run: Run) -> None:
+    quoted = json_of(run(command, HNSW, "--json", *SMALL))
+    words = HNSW.split()
+    assert json_of(run(command, *words[:2], *SMALL, *words[2:], "--json")) == quoted
+    assert run(command, *SMALL).exit_code == 2
+    assert "the question is empty" in run(command, "", " ", *SMALL).stderr
+
+
+@pytest.mark.parametrize("command", ["query", "retrieve"])
 def test_a_dash_reads_the_question_from_standard_input(
     command: str, ingested: Config, run: Run
 ) -> None:

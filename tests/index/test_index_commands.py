@@ -24,7 +24,7 @@ from rag_app.config.loader import load_config
 from rag_app.config.sections import Config
 from rag_app.errors import ConfigError, InputError, VectorStoreError
 from rag_app.index.apply import apply_index, show_index
-from rag_app.index.bench import bench, scratch
+from rag_app.index.bench import bench, report, scratch
 from rag_app.index.bench.bench import measure_indexes
 from rag_app.index.bench.tune import choose, write_choice
 from rag_app.index.bench.vectors import clustered_vectors
@@ -360,9 +360,9 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_bench_measures_every_type_that_the_backend_builds(
     quick: Path, run: Run, here: Path
 ) -> None:
-    told = json_of(
-        run(*shlex.split("index bench --synthetic 600 --dim 16 --picture recall.png --json"))
-    )
+    result = run(*shlex.split("index bench --synthetic 600 --dim 16 --picture recall.png --json"))
+    assert "600 vectors are too few to tell index types apart" in result.stderr
+    told = json_of(result)
     assert (told["rows"], told["dimension"], told["questions"]) == (600, 16, 120)
     by_type: dict[str, list[dict[str, Any]]] = {}
     for found in told["measurements"]:
@@ -503,6 +503,18 @@ def measured(type_: str, recall: float, p50: float, size: int) -> IndexMeasureme
 
 def benchmark(*found: IndexMeasurement) -> IndexBenchmark:
     return IndexBenchmark("vectors", 10, 4, 2, 5, "COSINE", "Milvus Lite", found)
+
+
+def test_what_no_other_beats_in_both() -> None:
+    points = [(5.0, 0.9), (1.0, 0.5), (2.0, 0.5), (4.0, 0.9), (3.0, 0.7), (9.0, 0.99), (8.0, 0.8)]
+    assert report.pareto(points) == [1, 4, 3, 5]
+    assert report.pareto([(1.0, 0.5)]) == [0]
+
+
+def test_few_rows_are_said() -> None:
+    enough = replace(benchmark(measured("FLAT", 1.0, 9.0, 1)), rows=5000)
+    assert report.few_rows(enough) == ""
+    assert "4,999 vectors are too few" in report.few_rows(replace(enough, rows=4999))
 
 
 def test_tune_takes_the_cheapest_that_finds_enough() -> None:

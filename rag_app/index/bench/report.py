@@ -1,6 +1,6 @@
 """A benchmark of indexes as a table to read and a picture to look at."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +13,10 @@ _HEAD = (
     *("index", "search", "recall", "one: p50", "p95 ms", "100: p50", "p95 ms"),
     *("build s", "size MB"),
 )
+
+
+ENOUGH = 5_000
+"""Vectors from which on types differ by more than the cost of a call (docs/index-types.md)."""
 
 
 def table(benchmark: IndexBenchmark) -> str:
@@ -64,8 +68,36 @@ def require_matplotlib() -> None:
         )
 
 
+def few_rows(benchmark: IndexBenchmark) -> str:
+    """Say that so few vectors tell little; empty if there are enough."""
+    if benchmark.rows >= ENOUGH:
+        return ""
+    return (
+        f"{benchmark.rows:,} vectors are too few to tell index types apart: a search of any "
+        f"costs about as much as the call; measure {ENOUGH:,} or more (--synthetic makes them up)"
+    )
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the indices of the points that no other beats in both, by rising milliseconds.
+
+    Parameters
+    ----------
+    points
+        Milliseconds and recall of each.
+    """
+    best: list[int] = []
+    for at in sorted(range(len(points)), key=lambda at: (points[at][0], -points[at][1])):
+        if not best or points[at][1] > points[best[-1]][1]:
+            best.append(at)
+    return best
+
+
 def picture(benchmark: IndexBenchmark, file: Path) -> None:
-    """Draw recall against median latency as a PNG, a line for each index.
+    """Draw recall against median latency as a PNG.
+
+    Each index has a line through its measurements that none of its own beats in both, and pale dots
+    for the others; those that none of any index beats are ringed.
 
     Raises
     ------
@@ -78,12 +110,13 @@ def picture(benchmark: IndexBenchmark, file: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, (alone, batch) = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
-    for (type_, _), group in groupby(benchmark.measurements, lambda m: (m.type, str(m.params))):
+    groups = groupby(benchmark.measurements, lambda m: (m.type, str(m.params)))
+    for number, ((type_, _), group) in enumerate(groups):
         found = list(group)
-        recalls = [one.recall for one in found]
-        style: dict[str, Any] = {"marker": "o", "markersize": 3, "linewidth": 1, "label": type_}
-        alone.plot([one.p50_ms for one in found], recalls, **style)
-        batch.plot([one.batch_p50_ms for one in found], recalls, **style)
+        _draw(alone, [(one.p50_ms, one.recall) for one in found], type_, f"C{number}")
+        _draw(batch, [(one.batch_p50_ms, one.recall) for one in found], type_, f"C{number}")
+    _ring(alone, [(one.p50_ms, one.recall) for one in benchmark.measurements])
+    _ring(batch, [(one.batch_p50_ms, one.recall) for one in benchmark.measurements])
     alone.set_ylabel(f"recall@{benchmark.top_k}")
     for axes, what in ((alone, "a search for one question"), (batch, "a search for 100")):
         axes.set_xscale("log")
@@ -93,11 +126,11 @@ def picture(benchmark: IndexBenchmark, file: Path) -> None:
         axes.set_xlabel(f"{what}: median ms")
         axes.grid(visible=True, alpha=0.3)
     batch.legend(fontsize=8)
-    figure.suptitle(
+    about = (
         f"{benchmark.rows:,} vectors, {benchmark.dimension} dimensions, {benchmark.metric}, "
-        f"{benchmark.backend}",
-        fontsize=9,
+        f"{benchmark.backend}"
     )
+    figure.suptitle("\n".join(filter(None, (about, few_rows(benchmark)))), fontsize=9)
     try:
         figure.savefig(file, format="png", dpi=100, bbox_inches="tight")
     except OSError as error:
@@ -106,3 +139,16 @@ def picture(benchmark: IndexBenchmark, file: Path) -> None:
         ) from None
     finally:
         plt.close(figure)
+
+
+def _draw(axes: Any, points: Sequence[tuple[float, float]], label: str, colour: str) -> None:
+    best = pareto(points)
+    axes.plot(*zip(*points, strict=True), "o", markersize=3, color=colour, alpha=0.25)
+    line = [points[at] for at in best]
+    axes.plot(*zip(*line, strict=True), "o-", markersize=4, linewidth=1, color=colour, label=label)
+
+
+def _ring(axes: Any, points: Sequence[tuple[float, float]]) -> None:
+    best = [points[at] for at in pareto(points)]
+    ring = {"markersize": 9, "markerfacecolor": "none", "markeredgecolor": "black"}
+    axes.plot(*zip(*best, strict=True), "o", label="no other beats it", **ring)
