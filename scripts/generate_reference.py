@@ -3,6 +3,7 @@
 python scripts/generate_reference.py
 """
 
+import copy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 
 from rag_app.cli import main
+from rag_app.cli.common import common_options
 from rag_app.config.loader import config_rows
 from rag_app.config.sections import Config
 
@@ -34,22 +36,46 @@ folder for applications' data (`~/.local/share/rag_app` on Linux). `rag-app conf
 file in its first line, and the first ingest says where the database is."""
 
 
+_CLI_HEAD = """# Command line
+
+Made by `scripts/generate_reference.py` from the code: what `--help` says of each command.
+
+## Options of all commands
+
+They may stand before or after a command, and are left out below."""
+
+
+@click.command()
+@common_options
+def _any_command() -> None:
+    """Stand for any command."""
+
+
+_COMMON = {parameter.name for parameter in _any_command.params}
+
+
 def cli_page() -> str:
-    """Render every command's help."""
+    """Render every command's help, and the options that all of them have once."""
     sections = "\n\n".join(
         f"## {name}\n\n```\n{text}\n```" for name, text in _helps(main, "rag-app")
     )
-    return (
-        f"# Command line\n\nMade by `scripts/generate_reference.py` from the code.\n\n{sections}\n"
+    options = _help(_any_command, "rag-app COMMAND").partition("Options:\n")[2]
+    return f"{_CLI_HEAD}\n\n```\n{options}\n```\n\n{sections}\n"
+
+
+def _help(command: click.Command, name: str, above: click.Context | None = None) -> str:
+    return command.get_help(
+        click.Context(command, info_name=name, parent=above, max_content_width=100)
     )
 
 
 def _helps(
     command: click.Command, name: str, above: click.Context | None = None
 ) -> Iterator[tuple[str, str]]:
-    context = click.Context(command, info_name=name, parent=above, max_content_width=100)
-    path = context.command_path
-    yield path, command.get_help(context)
+    own = copy.copy(command)
+    own.params = [parameter for parameter in command.params if parameter.name not in _COMMON]
+    context = click.Context(command, info_name=name, parent=above)
+    yield context.command_path, _help(own, name, above)
     if isinstance(command, click.Group):
         for inner in command.list_commands(context):
             found = command.get_command(context, inner)

@@ -192,6 +192,7 @@ def test_without_a_file_data_lies_in_the_users_folder(
 ) -> None:
     """Wherever the command is run from."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.delenv("RAG_APP_EMBEDDING__COMPILED_FOLDER", raising=False)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for folder in (here, elsewhere):
