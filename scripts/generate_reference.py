@@ -29,11 +29,12 @@ the default. `rag-app config show` says which. The profiles `offline`, `cpu`, `g
 always there; `[profiles.NAME.section]` in your own file adds one, or replaces one.
 
 The file is the one that `--config` or `RAG_APP_CONFIG` names, else the nearest `config.toml` in the
-current folder or above (as git looks for its folder), else the one that comes with rag_app. A
-relative path in it is seen from its own folder, wherever the command is run; one in an environment
-variable or on the command line from the current folder. Without a file of yours data lies in the
-folder for applications' data (`~/.local/share/rag_app` on Linux). `rag-app config show` names the
-file in its first line, and the first ingest says where the database is."""
+current folder or above (as git looks for its folder), else the one in the folder for applications'
+data (`~/.local/share/rag_app` on Linux), else the one that comes with rag_app. A relative path in
+it is seen from its own folder, wherever the command is run, and in the one that comes with rag_app
+from the folder for applications' data; one in an environment variable or on the command line is
+seen from the current folder. `rag-app config show` names the file in its first line, and the first
+ingest says where the database is."""
 
 
 _CLI_HEAD = """# Command line

@@ -56,8 +56,8 @@ def load_config(
     ----------
     path
         A TOML file; None: RAG_APP_CONFIG, the nearest ``config.toml`` in the current folder or
-        above, or the package's own. Relative paths in it are seen from its folder (in the
-        package's own: from the user's data folder).
+        above, the one in the user's data folder, or the package's own. Relative paths in it are
+        seen from its folder (in the package's own: from the user's data folder).
     profile
         The profile to switch on; None: RAG_APP_PROFILE, or the file's ``profile`` line.
     overrides

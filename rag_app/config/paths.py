@@ -25,8 +25,8 @@ class ConfigFile:
     Attributes
     ----------
     base
-        The folder that its relative paths are seen from: its own. For want of a file of the user's
-        it is the one for the user's data, e.g. ``~/.local/share/rag_app``.
+        The folder that its relative paths are seen from: its own; of the package's file it is the
+        one for the user's data, e.g. ``~/.local/share/rag_app``.
     is_packaged
         Whether it is the one that comes with rag_app, for want of one of the user's.
     """
@@ -57,8 +57,8 @@ def find_config(path: str | Path | None = None) -> ConfigFile:
     if asked is None and (asked := os.environ.get(f"{ENV_PREFIX}CONFIG")):
         by = f"{ENV_PREFIX}CONFIG"
     if asked is None:
-        found = _look_upwards(Path.cwd())
-        return ConfigFile(found, found.parent) if found else _packaged()
+        found = _look_upwards(Path.cwd()) or _data_folder() / CONFIG_NAME
+        return ConfigFile(found, found.parent) if found.is_file() else _packaged()
     found = Path(os.path.expanduser(asked)).resolve()  # noqa: PTH111 - leaves an unknown "~name"
     if not found.is_file():
         raise ConfigError(
@@ -68,8 +68,12 @@ def find_config(path: str | Path | None = None) -> ConfigFile:
     return _packaged() if found.parent == _PACKAGE else ConfigFile(found, found.parent)
 
 
+def _data_folder() -> Path:
+    return user_data_path("rag_app", appauthor=False)
+
+
 def _packaged() -> ConfigFile:
-    return ConfigFile(shipped_config(), user_data_path("rag_app", appauthor=False), True)
+    return ConfigFile(shipped_config(), _data_folder(), is_packaged=True)
 
 
 def _look_upwards(folder: Path) -> Path | None:

@@ -13,7 +13,7 @@ from click.testing import Result
 
 from rag_app.config import paths
 from rag_app.config.loader import load_config, parse_assignment
-from rag_app.config.paths import find_config, shipped_config
+from rag_app.config.paths import ConfigFile, find_config, shipped_config
 from rag_app.config.sections import Config, EmbeddingSection
 from rag_app.errors import ConfigError
 from tests.conftest import json_of
@@ -192,6 +192,7 @@ def test_without_a_file_data_lies_in_the_users_folder(
 ) -> None:
     """Wherever the command is run from."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    (tmp_path / "data/rag_app").mkdir(parents=True)
     monkeypatch.delenv("RAG_APP_EMBEDDING__COMPILED_FOLDER", raising=False)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -201,6 +202,11 @@ def test_without_a_file_data_lies_in_the_users_folder(
         assert config.vector_store.uri == str(tmp_path / "data/rag_app/storage/milvus.db")
         assert config.embedding.compiled_folder == str(tmp_path / "data/rag_app/storage/compiled")
         assert find_config().is_packaged
+    own = Path(shutil.copy(shipped_config(), tmp_path / "data/rag_app"))
+    assert find_config() == ConfigFile(own, own.parent)
+    assert load_config().vector_store.uri == config.vector_store.uri
+    write("", str(elsewhere / "config.toml"))
+    assert find_config().base == elsewhere
 
 
 def test_the_file_in_the_wheel_is_not_where_data_lies(
@@ -245,6 +251,7 @@ def test_the_file_is_looked_for_upwards(here: Path, monkeypatch: pytest.MonkeyPa
 def test_a_file_of_another_program_above_is_passed_over(
     text: str, is_ours: bool, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(here / "data"))
     write(text)
     (here / "below").mkdir()
     monkeypatch.chdir(here / "below")

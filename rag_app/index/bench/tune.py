@@ -97,7 +97,7 @@ def check_can_write(config: Config, path: str | Path | None = None) -> Path:
     if found.is_packaged:
         raise ConfigError(
             "there is no configuration file of yours to write into",
-            f"copy the one that comes with rag_app: cp {shipped_config()} config.toml",
+            f"copy the one that comes with rag_app: cp {shipped_config()} {found.base}",
         )
     for name in _WRITTEN:
         origin = config.origin(f"index.{name}")
