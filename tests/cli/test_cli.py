@@ -177,7 +177,7 @@ def test_the_configuration_file_is_named_in_full(run: Run, here: Path) -> None:
     ("arguments", "said"),
     [
         (["nonsense"], "No such command 'nonsense'"),
-        (["query"], "Missing argument 'QUESTION'"),
+        (["query"], "Missing argument 'QUESTION...'"),
         (["ingest"], "Missing argument 'PATH...'"),
         (["documents", "--nonsense"], "No such option"),
         (["query", ""], "the question is empty"),
