@@ -20,12 +20,12 @@ if TYPE_CHECKING:
         build_query_engine,
         build_retriever,
     )
-    from rag_app.config.loader import load_config
     from rag_app.config.sections import Config
     from rag_app.embedding.factory import build_embedder
     from rag_app.errors import RagAppError
     from rag_app.ingestion.run import ingest
     from rag_app.llms import build_llm
+    from rag_app.load import load_config
     from rag_app.milvus.store import open_store
     from rag_app.retrieval.reranker import build_reranker
     from rag_app.schema import IngestReport, LedgerEntry, Source
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     # configuration
     "Config": "rag_app.config.sections",
-    "load_config": "rag_app.config.loader",
+    "load_config": "rag_app.load",
     "RagAppError": "rag_app.errors",
     # documents in
     "ingest": "rag_app.ingestion.run",

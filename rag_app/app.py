@@ -21,12 +21,12 @@ from rag_app.answering.chat import ChatEngine
 from rag_app.answering.extractive import Extractor
 from rag_app.answering.prompts import PromptTemplate
 from rag_app.answering.synthesizer import ExtractiveSynthesizer, PromptSynthesizer, RagSynthesizer
-from rag_app.config.loader import override
 from rag_app.config.sections import SAMPLING, Config, LLMSection, PromptSection, RetrievalSection
 from rag_app.embedding.base import Embedder
 from rag_app.embedding.factory import build_embedder
 from rag_app.errors import ConfigError, InputError
 from rag_app.llms import PackableLLM, build_llm
+from rag_app.load import override
 from rag_app.milvus import lite_files
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.store import open_store

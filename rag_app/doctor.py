@@ -163,7 +163,7 @@ def _milvus(config: Config) -> Check:
 
 
 def _collection(config: Config) -> Check:
-    from rag_app.index.build import configured_index
+    from rag_app.milvus.dense_index import configured_index
     from rag_app.milvus.store import find_index, find_store
 
     store = find_store(config)

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from rag_app.answering.batch import Question, read_questions
-from rag_app.config.loader import load_config, parse_assignment
+from rag_app.config.index_types import search_params
+from rag_app.config.loader import parse_assignment
 from rag_app.config.sections import Config
 from rag_app.embedding.factory import build_embedder
-from rag_app.index.build import configured_index
-from rag_app.index.types import search_params
+from rag_app.load import load_config
+from rag_app.milvus.dense_index import configured_index
 from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD
 from rag_app.milvus.store import open_store
 from rag_app.milvus.terms import TermAnalyzer

@@ -28,12 +28,12 @@ from pydantic import PrivateAttr
 
 from rag_app import app as query_engine
 from rag_app.cli import main
-from rag_app.config.loader import load_config
 from rag_app.config.sections import Config, EmbeddingSection
 from rag_app.embedding.base import Embedder
 from rag_app.embedding.factory import build_embedder
 from rag_app.evaluation import variants
 from rag_app.ingestion import run as ingestion
+from rag_app.load import load_config
 from rag_app.milvus import lite_files as milvus_lite_files
 
 pytest_plugins = ["tests.milvus_server"]

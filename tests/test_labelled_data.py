@@ -7,12 +7,12 @@ import pytest
 
 from rag_app import app as query_engine
 from rag_app.app import build_query_engine
-from rag_app.config.loader import load_config
 from rag_app.config.paths import shipped_config
 from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
 from rag_app.ingestion import run as ingestion
 from rag_app.ingestion.run import ingest
+from rag_app.load import load_config
 from rag_app.milvus.store import open_store
 from rag_app.milvus.stored_documents import list_documents
 from tests.conftest import release_databases

@@ -120,7 +120,8 @@ def about_config_file() -> str:
 
 def load(more: Mapping[str, Any] | None = None) -> "Config":
     """Load the configuration that the common options ask for; `more` overrides it key by key."""
-    from rag_app.config.loader import load_config, parse_assignment  # pydantic: 0.15 s
+    from rag_app.config.loader import parse_assignment  # pydantic: 0.15 s
+    from rag_app.load import load_config  # pydantic: 0.15 s
 
     assignments = [parse_assignment(text) for text in _option("assignments") or ()]
     overrides: dict[str, Any] = dict(assignments)

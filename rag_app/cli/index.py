@@ -208,12 +208,13 @@ def tune_command(recall: float, write: bool, **options: Any) -> None:
     """
     config = load()
     from rag_app.index.bench.tune import check_can_write, choose, write_choice
+    from rag_app.load import check_file_text
 
     if write:
         check_can_write(config, config_path())
     benchmark = _measure(config, **options)
     chosen = choose(benchmark, recall)
-    wrote = write_choice(config, chosen, config_path()) if write else ""
+    wrote = write_choice(config, chosen, check_file_text, config_path()) if write else ""
     if wants_json():
         print_json({"chosen": chosen.to_dict(), "wrote": wrote, **benchmark.to_dict()})
         return
@@ -265,7 +266,7 @@ def _measure(
 
 
 def _type_names(types: str) -> list[str]:
-    from rag_app.index.types import INDEX_TYPES
+    from rag_app.config.index_types import INDEX_TYPES
 
     names = [name.strip().upper() for name in types.split(",") if name.strip()]
     for name in names:

@@ -17,7 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from rag_app.config.checks import check_combinations
+from rag_app.config.index_types import INDEX_TYPES
 from rag_app.config.paths import (
     ENV_PREFIX,
     ConfigFile,
@@ -28,7 +28,6 @@ from rag_app.config.paths import (
 )
 from rag_app.config.sections import Config
 from rag_app.errors import ConfigError, shortened
-from rag_app.index.types import INDEX_TYPES
 
 MASK = "********"
 
@@ -45,50 +44,28 @@ class _Layer:
     are_text: bool = False
 
 
-def load_config(
-    path: str | Path | None = None,
-    profile: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-) -> Config:
-    """Load, merge and check the configuration.
-
-    Parameters
-    ----------
-    path
-        A TOML file; None: RAG_APP_CONFIG, the nearest ``config.toml`` in the current folder or
-        above, the one in the user's data folder, or the package's own. Relative paths in it are
-        seen from its folder (in the package's own: from the user's data folder).
-    profile
-        The profile to switch on; None: RAG_APP_PROFILE, or the file's ``profile`` line.
-    overrides
-        Dotted keys and their values, e.g. ``{"llm.temperature": 0}``; they win over everything.
-        Text is read as in the environment ("0", "true", "[1, 2]") where the key is not a text.
-
-    Raises
-    ------
-    ConfigError
-        Naming file, key, value and remedy.
-    """
+def load(path: str | Path | None, profile: str | None, overrides: Mapping[str, Any]) -> Config:
+    """Load and merge the configuration; `rag_app.load.load_config` also checks combinations."""
     file = find_config(path)
     return _load(_read_toml(file.path), file, profile, overrides)
 
 
-def check_file_text(text: str, file: Path, profile: str | None) -> None:
-    """Check that a configuration file could be loaded if it held this text. Raises as that."""
-    _load(_parse_toml(text, file), ConfigFile(file, file.parent), profile, None)
+def load_text(text: str, file: Path, profile: str | None) -> Config:
+    """Load what a configuration file would say if it held this text."""
+    return _load(_parse_toml(text, file), ConfigFile(file, file.parent), profile, {})
 
 
 def _load(
     table: dict[str, Any],
     file: ConfigFile,
     profile: str | None,
-    overrides: Mapping[str, Any] | None,
+    overrides: Mapping[str, Any],
 ) -> Config:
     name, chosen_by = _choose_profile(profile, table, file.path)
     layers = [_Layer(file.path.name, dict(_flatten(table)), file.base)]
     if name:
         layers.append(_profile_layer(name, table, file.path, file.base))
-    environment, typed = dict(_environment()), dict(overrides or {})
+    environment, typed = dict(_environment()), dict(overrides)
     type_ = Config().index.type
     for values in [layer.values for layer in layers] + [environment, typed]:
         type_ = values.get("index.type", type_)
@@ -101,13 +78,7 @@ def _load(
 
 
 def override(config: Config, changes: Mapping[str, Any]) -> Config:
-    """Return a configuration with other values of some dotted keys, checked as a file's are.
-
-    Raises
-    ------
-    ConfigError
-        Naming key, value and remedy.
-    """
+    """Return a configuration with other values of some dotted keys."""
     values = dict(_flatten(config.model_dump(exclude={"profile"})))
     file, here = Path("config.toml"), Path.cwd()  # every value is there: neither is looked at
     before = _Layer(file.name, values, here)
@@ -330,7 +301,6 @@ def _merge(layers: list[_Layer], profile: str, file: Path) -> Config:
     except ValidationError as error:
         raise _as_config_error(error, origins, file) from None
     config._origins.update(origins)
-    check_combinations(config)
     return config
 
 

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
+from rag_app.config.index_types import INDEX_TYPES, METRICS
+from rag_app.config.languages import LANGUAGES
 from rag_app.config.model_files import PACKAGE_PREFIX, max_length_in, model_folder, model_identity
-from rag_app.index.types import INDEX_TYPES, METRICS
-from rag_app.milvus.terms import LANGUAGES
 
 SPECIAL_TOKENS = 2
 """``[CLS]`` and ``[SEP]``, which BERT-like embedders add to each text."""
@@ -380,6 +380,11 @@ class Config(Section):
     def origin(self, key: str) -> str:
         """Say where the value of a dotted key came from, e.g. "config.toml" or "default"."""
         return self._origins.get(key, "default")
+
+    def said(self, key: str) -> str:
+        """Name a key with its value and where that came from, for messages."""
+        section, name = key.split(".")
+        return f"{key} = {getattr(getattr(self, section), name)} ({self.origin(key)})"
 
     @property
     def notice(self) -> str:

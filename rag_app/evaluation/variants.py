@@ -17,10 +17,10 @@ from rag_app.config.sections import Config, EmbeddingSection
 from rag_app.embedding.base import Embedder
 from rag_app.embedding.factory import build_embedder
 from rag_app.errors import ConfigError, InputError
-from rag_app.index.build import configured_index
 from rag_app.ingestion.run import ingest
 from rag_app.llms import PackableLLM, build_llm
 from rag_app.milvus.collection import CollectionStore
+from rag_app.milvus.dense_index import configured_index
 from rag_app.milvus.made_by import MadeBy
 from rag_app.milvus.store import open_store
 

@@ -1,5 +1,5 @@
-"""The index over the vectors: which types there are, and changing them in place.
+"""The index over the vectors: changing it in place, and measuring what others would bring.
 
-In: `[index]`. Out: the index that Milvus built; measurements of others in `bench/`.
-Read `types.py` (the table) first, then `build.py` (the calls) and `apply.py`.
+In: `[index]`, a collection. Out: the index that Milvus built; measurements of others in `bench/`.
+Read `apply.py` first, then `bench/`. Which types there are: `rag_app/config/index_types.py`.
 """

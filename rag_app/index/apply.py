@@ -5,14 +5,13 @@ from typing import Any
 
 from pymilvus.exceptions import MilvusException
 
-from rag_app.config.checks import index_error
+from rag_app.config.index_checks import dimension_fault, index_error
+from rag_app.config.index_types import INDEX_TYPES, Index, search_params
 from rag_app.config.sections import Config
 from rag_app.errors import InputError, RagAppError, VectorStoreError
 from rag_app.index.bench.scratch import prove_buildable
-from rag_app.index.build import DenseIndex, configured_index
-from rag_app.index.checks import dimension_fault
-from rag_app.index.types import INDEX_TYPES, Index, search_params
 from rag_app.milvus.collection import CollectionStore
+from rag_app.milvus.dense_index import DenseIndex, configured_index
 from rag_app.milvus.errors import as_store_error
 from rag_app.milvus.lite_files import index_files, read_index_file
 from rag_app.milvus.search import VECTOR_FIELD

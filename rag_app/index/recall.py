@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from rag_app.config.index_types import Index, search_params
 from rag_app.index.bench.vectors import Vectors, unit
-from rag_app.index.build import DenseIndex
-from rag_app.index.types import Index, search_params
+from rag_app.milvus.dense_index import DenseIndex
 
 QUESTIONS = 100
 """Rows of a collection that are searched for."""

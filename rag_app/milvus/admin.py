@@ -14,7 +14,7 @@ from pymilvus.exceptions import MilvusException
 
 from rag_app.config.sections import COLLECTION_NAME, Config
 from rag_app.errors import CollectionMismatchError, InputError
-from rag_app.index.build import DenseIndex
+from rag_app.milvus.dense_index import DenseIndex
 from rag_app.milvus.errors import as_store_error
 from rag_app.milvus.lite import check_collection, collection_faults, remove_collection
 from rag_app.milvus.lite_check import has_content, read_properties

@@ -20,9 +20,9 @@ from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_
 from llama_index.vector_stores.milvus.base import IndexManagement
 from pydantic import PrivateAttr
 
+from rag_app.config.index_types import Index
 from rag_app.config.sections import Config, RetrievalSection
 from rag_app.errors import InputError
-from rag_app.index.types import Index
 from rag_app.milvus.expression import to_expression
 from rag_app.milvus.kept import Kept
 from rag_app.milvus.lite_check import position

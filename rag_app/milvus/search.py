@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from rag_app.config.index_types import Index, search_params
 from rag_app.errors import ConfigError
-from rag_app.index.types import Index, search_params
 from rag_app.milvus.terms import TermAnalyzer
 from rag_app.milvus.words import WORDS_FIELD
 from rag_app.retrieval.modes import Asked, Hit

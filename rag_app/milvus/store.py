@@ -1,6 +1,6 @@
 """Config → the LlamaIndex `MilvusVectorStore`: opened, checked against what made it, loaded.
 
-This module, `index.build` and `milvus_lite` (its folder and lock) know Milvus Lite from a server.
+This module, `dense_index` and `lite` (its folder and lock) know Milvus Lite from a server.
 Milvus is the only state: what is ingested is what the rows say, and what made a collection is
 written in its properties.
 """
@@ -13,13 +13,12 @@ from pathlib import Path
 from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from rag_app.config.checks import index_error
+from rag_app.config.index_checks import dimension_fault, faults, index_error, server_fault
 from rag_app.config.sections import Config, VectorStoreSection
 from rag_app.errors import InputError, VectorStoreError
-from rag_app.index.build import DenseIndex, configured_index
-from rag_app.index.checks import dimension_fault, faults, server_fault
 from rag_app.milvus import words as word_index
 from rag_app.milvus.collection import CollectionStore
+from rag_app.milvus.dense_index import DenseIndex, configured_index
 from rag_app.milvus.errors import as_store_error
 from rag_app.milvus.kept import read_kept
 from rag_app.milvus.lite import check_collection, clear_leftover, open_database

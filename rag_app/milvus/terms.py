@@ -12,18 +12,7 @@ from functools import lru_cache
 from importlib.resources import files
 from itertools import pairwise
 
-STANDARD = "standard"
-"""Words as they are: neither stemmed nor without stop words."""
-
-STEMMED = (
-    *("arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish", "french"),
-    *("german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian"),
-    *("nepali", "norwegian", "portuguese", "romanian", "russian", "serbian", "spanish", "swedish"),
-    *("tamil", "turkish", "yiddish"),
-)
-"""Languages that Snowball has a stemmer for."""
-
-LANGUAGES = (STANDARD, *STEMMED)
+from rag_app.config.languages import STANDARD
 
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer

@@ -12,10 +12,11 @@ import pytest
 from click.testing import Result
 
 from rag_app.config import paths
-from rag_app.config.loader import load_config, parse_assignment
+from rag_app.config.loader import parse_assignment
 from rag_app.config.paths import ConfigFile, find_config, shipped_config
 from rag_app.config.sections import Config, EmbeddingSection
 from rag_app.errors import ConfigError
+from rag_app.load import load_config
 from tests.conftest import json_of
 
 PROFILES = ["blog", "cpu", "gpu", "offline"]

@@ -11,7 +11,6 @@ from click.testing import Result
 from llama_index.core.llms import CompletionResponse
 
 from rag_app import app as query_engine
-from rag_app.config.loader import load_config
 from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
 from rag_app.errors import ConfigError, LLMError, LLMUnavailableError
@@ -22,6 +21,7 @@ from rag_app.evaluation.study import Settings
 from rag_app.evaluation.variants import Variant, parse_variant
 from rag_app.ingestion import run as ingestion
 from rag_app.llms import Reply
+from rag_app.load import load_config
 from rag_app.milvus.store import open_store
 from tests.conftest import FakeEmbedder, json_of, release_databases
 from tests.test_app import EchoLLM

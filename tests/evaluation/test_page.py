@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from rag_app.config.loader import load_config
 from rag_app.evaluation import plots
 from rag_app.evaluation.page import render
 from rag_app.evaluation.questions import EvalQuestion
@@ -20,6 +19,7 @@ from rag_app.evaluation.study import Settings, Study, VariantRun
 from rag_app.evaluation.summary import summarize
 from rag_app.evaluation.terminal import table
 from rag_app.evaluation.variants import Variant
+from rag_app.load import load_config
 
 EVIL = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
 BROWSER = next(

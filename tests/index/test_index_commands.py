@@ -20,7 +20,7 @@ import pytest
 from click.testing import Result
 from pymilvus import DataType, Function, FunctionType, MilvusClient
 
-from rag_app.config.loader import load_config
+from rag_app.config.index_types import INDEX_TYPES, Index
 from rag_app.config.sections import Config
 from rag_app.errors import ConfigError, InputError, VectorStoreError
 from rag_app.index.apply import apply_index, show_index
@@ -28,11 +28,11 @@ from rag_app.index.bench import bench, report, scratch
 from rag_app.index.bench.bench import measure_indexes
 from rag_app.index.bench.tune import choose, write_choice
 from rag_app.index.bench.vectors import clustered_vectors
-from rag_app.index.build import DenseIndex
 from rag_app.index.recall import Exact
-from rag_app.index.types import INDEX_TYPES, Index
 from rag_app.ingestion.run import ingest
+from rag_app.load import check_file_text, load_config
 from rag_app.milvus.collection import CollectionStore
+from rag_app.milvus.dense_index import DenseIndex
 from rag_app.milvus.lite_files import index_files, read_index_file, release
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import create_store, find_store, open_store
@@ -557,7 +557,7 @@ def test_tune_writes_where_the_index_is_set_and_keeps_comments(
     text = OWN.format(profile=profile)
     file = make_files(here, {"config.toml": text}) / "config.toml"
     file.chmod(0o640)
-    wrote = write_choice(load_config(), measured("HNSW", 0.99, 1.0, 1))
+    wrote = write_choice(load_config(), measured("HNSW", 0.99, 1.0, 1), check_file_text)
     assert f"[{table}] of {file}" in wrote
     config = load_config()
     assert (config.index.type, config.index.params) == ("HNSW", {"M": 8})
@@ -575,7 +575,7 @@ def test_tune_leaves_a_file_alone_that_would_not_load_any_more(here: Path) -> No
     file = make_files(here, {"config.toml": OWN.format(profile="small")}) / "config.toml"
     impossible = replace(measured("HNSW", 0.99, 1.0, 1), params={"M": 10**6})
     with pytest.raises(ConfigError, match=r"index\.params \(config\.toml\)"):
-        write_choice(load_config(), impossible)
+        write_choice(load_config(), impossible, check_file_text)
     assert file.read_text() == OWN.format(profile="small")
     assert [path.name for path in here.iterdir()] == ["config.toml"]
 

@@ -21,12 +21,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rag_app.config.loader import load_config
 from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
 from rag_app.errors import VectorStoreError
 from rag_app.ingestion import pipeline
 from rag_app.ingestion.run import ingest
+from rag_app.load import load_config
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.lite_files import release
 from rag_app.milvus.store import find_store

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from llama_index.core import SimpleDirectoryReader
 
-from rag_app.config.loader import load_config
 from rag_app.config.sections import Config
 from rag_app.errors import InputError
 from rag_app.ingestion import pipeline
 from rag_app.ingestion.run import ingest
+from rag_app.load import load_config
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.store import find_store
 from rag_app.milvus.stored_documents import list_documents, remove_documents, show_document

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rag_app.config.loader import load_config
 from rag_app.ingestion.run import ingest
+from rag_app.load import load_config
 from tests.conftest import FakeEmbedder, make_files
 from tests.ingestion.test_ingestion_changes import page
 

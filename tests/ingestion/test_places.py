@@ -9,13 +9,13 @@ import pytest
 from click.testing import Result
 
 from rag_app.app import build_retriever
-from rag_app.config.loader import load_config
 from rag_app.config.sections import Config
 from rag_app.documents.discover import SourceFile
 from rag_app.errors import InputError
 from rag_app.ingestion import pipeline
 from rag_app.ingestion.run import ingest
 from rag_app.ingestion.verify import verify
+from rag_app.load import load_config
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.store import open_store
 from rag_app.milvus.stored_documents import remove_documents, show_document

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from rag_app.config.loader import load_config
 from rag_app.config.sections import Config
 from rag_app.errors import InputError
 from rag_app.ingestion.run import ingest
 from rag_app.ingestion.verify import verify
+from rag_app.load import load_config
 from rag_app.milvus.stored_documents import list_documents
 from tests.conftest import FakeEmbedder, make_files, ordinary_user
 

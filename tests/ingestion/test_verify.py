@@ -8,10 +8,10 @@ import pytest
 from click.testing import Result
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 
-from rag_app.config.loader import load_config
 from rag_app.config.sections import Config
 from rag_app.ingestion.run import ingest
 from rag_app.ingestion.verify import verify
+from rag_app.load import load_config
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.store import open_store
 from rag_app.schema import VerifyReport

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from rag_app.config.loader import load_config
 from rag_app.config.sections import Config
 from rag_app.errors import InputError, VectorStoreError
 from rag_app.ingestion import run as ingestion
 from rag_app.ingestion import watch as watching
 from rag_app.ingestion.watch import watch
+from rag_app.load import load_config
 from rag_app.schema import IngestReport
 from tests.conftest import FakeEmbedder, make_files
 from tests.ingestion.test_ingestion_changes import page, rows_of

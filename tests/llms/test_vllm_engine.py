@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from llama_index.core.llms import ChatMessage, ImageBlock
 
-from rag_app.config.loader import load_config
 from rag_app.errors import ConfigError, InputError, LLMError, ModelUnavailableError, RagAppError
 from rag_app.llms import build_llm
 from rag_app.llms.engine_start import explain
 from rag_app.llms.vllm_engine import VllmEngine
+from rag_app.load import load_config
 from tests.llms.conftest import ENGINE, WINDOW, section
 
 PROMPT = "What is a licence?"

@@ -9,10 +9,10 @@ import pytest
 from click.testing import Result
 from pymilvus import MilvusClient
 
-from rag_app.config.loader import load_config
 from rag_app.config.sections import Config
 from rag_app.errors import CollectionMismatchError, InputError
 from rag_app.ingestion.run import ingest
+from rag_app.load import load_config
 from rag_app.milvus.admin import (
     CollectionInfo,
     drop_collection,

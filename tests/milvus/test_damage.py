@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from rag_app.config.loader import load_config
 from rag_app.config.sections import Config
 from rag_app.errors import RagAppError, VectorStoreError
 from rag_app.ingestion.run import ingest
 from rag_app.ingestion.verify import verify
+from rag_app.load import load_config
 from rag_app.milvus.admin import drop_collection, list_collections
 from rag_app.milvus.lite_files import release
 from rag_app.milvus.store import find_store, open_store

@@ -17,8 +17,8 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQuery,
 )
 
-from rag_app.config.loader import load_config
 from rag_app.errors import InputError
+from rag_app.load import load_config
 from rag_app.milvus import lite_files as milvus_lite_files
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.expression import FIELDS, MOST_NESTED, to_expression

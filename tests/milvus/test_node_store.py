@@ -14,8 +14,8 @@ from llama_index.core.schema import BaseNode, NodeRelationship, RelatedNodeInfo,
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
-from rag_app.config.loader import load_config
 from rag_app.errors import InputError
+from rag_app.load import load_config
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.store import create_store
 from tests.conftest import FakeEmbedder, MakeConfig

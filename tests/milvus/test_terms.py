@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from rag_app.milvus.terms import LANGUAGES, STEMMED, TermAnalyzer
+from rag_app.config.languages import LANGUAGES, STEMMED
+from rag_app.milvus.terms import TermAnalyzer
 
 english = TermAnalyzer("english")
 

@@ -10,13 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from pymilvus.exceptions import MilvusException
 
-from rag_app.config.checks import index_error
-from rag_app.config.sections import Config
-from rag_app.index.bench.scratch import Scratch, scratch
-from rag_app.index.bench.vectors import Vectors
-from rag_app.index.checks import dimension_fault, faults, server_fault
-from rag_app.index.recall import Exact
-from rag_app.index.types import (
+from rag_app.config.index_checks import dimension_fault, faults, index_error, server_fault
+from rag_app.config.index_types import (
     INDEX_TYPES,
     Index,
     Value,
@@ -24,6 +19,10 @@ from rag_app.index.types import (
     lite_types,
     search_params,
 )
+from rag_app.config.sections import Config
+from rag_app.index.bench.scratch import Scratch, scratch
+from rag_app.index.bench.vectors import Vectors
+from rag_app.index.recall import Exact
 from rag_app.milvus.errors import as_store_error
 from rag_app.milvus.store import check_backend
 from rag_app.schema import IndexBenchmark, IndexMeasurement

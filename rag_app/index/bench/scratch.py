@@ -20,11 +20,11 @@ from typing import Any
 from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
+from rag_app.config.index_types import INDEX_TYPES, Index
 from rag_app.config.sections import Config, VectorStoreSection
 from rag_app.errors import VectorStoreError
 from rag_app.index.bench.vectors import Vectors, clustered_vectors
-from rag_app.index.build import DenseIndex
-from rag_app.index.types import INDEX_TYPES, Index
+from rag_app.milvus.dense_index import DenseIndex
 from rag_app.milvus.lite_files import index_files, release
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import check_backend, connect

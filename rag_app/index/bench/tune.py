@@ -2,14 +2,13 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import tomlkit
 from tomlkit.items import Table
 
-from rag_app.config.loader import check_file_text
 from rag_app.config.paths import find_config, shipped_config
 from rag_app.config.sections import Config
 from rag_app.errors import ConfigError, InputError
@@ -45,7 +44,12 @@ def choose(benchmark: IndexBenchmark, recall: float) -> IndexMeasurement:
     return min(near, key=lambda found: (found.size or 0, found.build_seconds, found.p50_ms))
 
 
-def write_choice(config: Config, chosen: IndexMeasurement, path: str | Path | None = None) -> str:
+def write_choice(
+    config: Config,
+    chosen: IndexMeasurement,
+    check: Callable[[str, Path, str | None], None],
+    path: str | Path | None = None,
+) -> str:
     """Write a type with its parameters into the configuration file; comments stay.
 
     It goes into the profile that is on if that sets the index, else into ``[index]``. The file is
@@ -53,6 +57,8 @@ def write_choice(config: Config, chosen: IndexMeasurement, path: str | Path | No
 
     Parameters
     ----------
+    check
+        Refuses a text that could not be loaded again: `rag_app.load.check_file_text`.
     path
         Of the configuration file, as `load_config` was given it.
 
@@ -78,7 +84,7 @@ def write_choice(config: Config, chosen: IndexMeasurement, path: str | Path | No
     for name, value in values.items():
         section[name] = _inline(value) if isinstance(value, Mapping) else value
     text = tomlkit.dumps(document)
-    check_file_text(text, file, config.profile or None)  # what is written must be readable
+    check(text, file, config.profile or None)  # what is written must be readable
     _replace(file, text)
     said = ", ".join(f"{name} = {section[name].as_string()}" for name in _WRITTEN)
     return f"wrote to [{'.'.join(where)}] of {file}: {said}"

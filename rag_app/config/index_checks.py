@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rag_app.index.types import INDEX_TYPES, IndexType, Parameter, complete, lite_types
+from rag_app.config.index_types import INDEX_TYPES, IndexType, Parameter, complete, lite_types
+from rag_app.config.sections import Config
+from rag_app.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -153,3 +155,19 @@ def _is_built_by(kind: IndexType, version: str) -> bool:
         return True
     found = (int(numbers[1]), int(numbers[2]))
     return found >= kind.since and not (kind.needs and version.endswith("-lite"))
+
+
+def index_error(config: Config, fault: Fault, asked: str = "") -> ConfigError:
+    """Say what is wrong with a key of ``[index]``: its value, where it is from, what will do.
+
+    Parameters
+    ----------
+    asked
+        An index type that ``--types`` names, in place of the configured one.
+    """
+    if asked and fault.key == "type":
+        return ConfigError(f"index.type = {asked} (--types) {fault.reason}", fault.remedy)
+    key = f"index.{fault.key}"
+    is_table = fault.key in {"params", "search_params"}
+    said = f"{key} ({config.origin(key)})" if is_table else config.said(key)
+    return ConfigError(f"{said} {fault.reason}", fault.remedy)

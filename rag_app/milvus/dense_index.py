@@ -16,9 +16,9 @@ from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
+from rag_app.config.index_types import Index, Value, build_params, search_params
 from rag_app.config.sections import Config
 from rag_app.errors import VectorStoreError
-from rag_app.index.types import Index, Value, build_params, search_params
 from rag_app.milvus.pages import pages
 from rag_app.milvus.search import VECTOR_FIELD
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from rag_app.config.index_checks import dimension_fault, server_fault
+from rag_app.config.index_types import INDEX_TYPES, METRICS, Index, build_params, search_params
 from rag_app.errors import ConfigError
-from rag_app.index.checks import dimension_fault, server_fault
-from rag_app.index.types import INDEX_TYPES, METRICS, Index, build_params, search_params
 from tests.conftest import MakeConfig
 
 SERVER = {"vector_store__uri": "http://127.0.0.1:19530"}
