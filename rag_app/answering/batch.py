@@ -66,6 +66,8 @@ class Answer(Record):
         In the LLM's own tokens; 0 without an LLM.
     finish_reason
         "length" if the answer was cut at ``llm.max_tokens``.
+    reasoning
+        The model's, where a server sends it.
     """
 
     line: int
@@ -76,6 +78,7 @@ class Answer(Record):
     prompt_tokens: int
     completion_tokens: int
     finish_reason: str
+    reasoning: str = ""
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,7 @@ def _answer(question: Question, pack: Packed, reply: CompletionResponse) -> Answ
         prompt_tokens=pack.prompt_tokens,
         completion_tokens=int(reply.additional_kwargs.get("completion_tokens", 0)),
         finish_reason=str(reply.additional_kwargs.get("finish_reason", "")),
+        reasoning=str(reply.additional_kwargs.get("reasoning", "")),
     )
 
 

@@ -17,7 +17,13 @@ from llama_index.core.base.response.schema import (
 )
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.indices.prompt_helper import ChatPromptHelper, PromptHelper
-from llama_index.core.llms import LLM, CompletionResponse, MockLLM
+from llama_index.core.llms import (
+    LLM,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    MockLLM,
+)
 from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.response_synthesizers import BaseSynthesizer
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType, TextNode
@@ -28,6 +34,7 @@ from rag_app.answering.packing import pack as pack_nodes
 from rag_app.answering.prompts import PromptTemplate, number_sources
 from rag_app.errors import InputError
 from rag_app.llms import PackableLLM, Reply
+from rag_app.llms.replies import empty_answer
 
 
 class RagSynthesizer(BaseSynthesizer):
@@ -35,7 +42,8 @@ class RagSynthesizer(BaseSynthesizer):
 
     The `Response` has the contexts in prompt order (``prompt.order``) as `source_nodes`, and in its
     metadata ``sources`` (list of `Source`, numbered as cited), ``ledger`` (list of `LedgerEntry`),
-    ``prompt_tokens`` and ``budget`` (int, 0 without an LLM).
+    ``prompt_tokens`` and ``budget`` (int, 0 without an LLM), ``reasoning`` (the model's, where a
+    server sends it; of a stream when that has ended).
     """
 
     def __init__(self, llm: LLM, *, streaming: bool) -> None:
@@ -67,19 +75,19 @@ class RagSynthesizer(BaseSynthesizer):
         """Return how many prompt tokens the LLM looked up in its prefix cache, and found."""
 
     @abstractmethod
-    def _answer(self, question: str, packed: Packed) -> str:
+    def _answer(self, question: str, packed: Packed) -> CompletionResponse:
         """Answer at once."""
 
     @abstractmethod
-    def _stream(self, question: str, packed: Packed) -> Generator[str, None, None]:
+    def _stream(self, question: str, packed: Packed) -> CompletionResponseGen:
         """Answer piece by piece."""
 
     @abstractmethod
-    async def _aanswer(self, question: str, packed: Packed) -> str:
+    async def _aanswer(self, question: str, packed: Packed) -> CompletionResponse:
         """Answer at once, from an event loop."""
 
     @abstractmethod
-    def _astream(self, question: str, packed: Packed) -> AsyncGenerator[str, None]:
+    def _astream(self, question: str, packed: Packed) -> CompletionResponseAsyncGen:
         """Answer piece by piece, from an event loop."""
 
     def synthesize(
@@ -104,8 +112,8 @@ class RagSynthesizer(BaseSynthesizer):
         packed = self.pack(question, nodes)
         about = _about(packed, additional_source_nodes)
         if self._streaming:
-            return StreamingResponse(self._stream(question, packed), **about)
-        return Response(self._answer(question, packed), **about)
+            return StreamingResponse(_texts(self._stream(question, packed), about), **about)
+        return Response(_text(self._answer(question, packed), about), **about)
 
     async def asynthesize(
         self,
@@ -119,18 +127,18 @@ class RagSynthesizer(BaseSynthesizer):
         packed = await asyncio.to_thread(self.pack, question, nodes)
         about = _about(packed, additional_source_nodes)
         if self._streaming:
-            return AsyncStreamingResponse(self._astream(question, packed), **about)
-        return Response(await self._aanswer(question, packed), **about)
+            return AsyncStreamingResponse(_atexts(self._astream(question, packed), about), **about)
+        return Response(_text(await self._aanswer(question, packed), about), **about)
 
     def get_response(self, query_str: str, text_chunks: Sequence[str], **_: Any) -> str:
         """Answer from bare texts that come best first, as LlamaIndex's own synthesizers can."""
         packed = self.pack(_question(query_str), _as_nodes(text_chunks))
-        return self._answer(query_str, packed)
+        return _text(self._answer(query_str, packed), _about(packed))
 
     async def aget_response(self, query_str: str, text_chunks: Sequence[str], **_: Any) -> str:
         """Answer as `get_response` does, from any event loop."""
         packed = await asyncio.to_thread(self.pack, _question(query_str), _as_nodes(text_chunks))
-        return await self._aanswer(query_str, packed)
+        return _text(await self._aanswer(query_str, packed), _about(packed))
 
     def _get_prompts(self) -> PromptDictType:
         return {}
@@ -187,39 +195,37 @@ class PromptSynthesizer(RagSynthesizer):
         prompts = [packed[index].prompt for index in asked]
         with closing(self._packable.generate_each(prompts, **self._sampling)) as replies:
             for position, reply in replies:
-                yield asked[position], reply
+                if isinstance(reply, CompletionResponse) and not reply.text.strip():
+                    yield asked[position], empty_answer(reply)
+                else:
+                    yield asked[position], reply
 
     def prefix_cache(self) -> tuple[int, int]:
         """Ask the LLM for its counters."""
         return self._packable.prefix_cache()
 
-    def _answer(self, question: str, packed: Packed) -> str:
-        return (
-            self._llm.complete(packed.prompt, **self._sampling).text
-            if packed.nodes
-            else NOTHING_RELEVANT
-        )
-
-    def _stream(self, question: str, packed: Packed) -> Generator[str, None, None]:
+    def _answer(self, question: str, packed: Packed) -> CompletionResponse:
         if not packed.nodes:
-            yield NOTHING_RELEVANT
+            return CompletionResponse(text=NOTHING_RELEVANT)
+        return self._llm.complete(packed.prompt, **self._sampling)
+
+    def _stream(self, question: str, packed: Packed) -> CompletionResponseGen:
+        if not packed.nodes:
+            yield _piece(NOTHING_RELEVANT)
             return
-        for piece in self._llm.stream_complete(packed.prompt, **self._sampling):
-            yield _delta(piece)
+        yield from self._llm.stream_complete(packed.prompt, **self._sampling)
 
-    async def _aanswer(self, question: str, packed: Packed) -> str:
-        return (
-            (await self._llm.acomplete(packed.prompt, **self._sampling)).text
-            if packed.nodes
-            else NOTHING_RELEVANT
-        )
-
-    async def _astream(self, question: str, packed: Packed) -> AsyncGenerator[str, None]:
+    async def _aanswer(self, question: str, packed: Packed) -> CompletionResponse:
         if not packed.nodes:
-            yield NOTHING_RELEVANT
+            return CompletionResponse(text=NOTHING_RELEVANT)
+        return await self._llm.acomplete(packed.prompt, **self._sampling)
+
+    async def _astream(self, question: str, packed: Packed) -> CompletionResponseAsyncGen:
+        if not packed.nodes:
+            yield _piece(NOTHING_RELEVANT)
             return
         async for piece in await self._llm.astream_complete(packed.prompt, **self._sampling):
-            yield _delta(piece)
+            yield piece
 
 
 class ExtractiveSynthesizer(RagSynthesizer):
@@ -238,24 +244,25 @@ class ExtractiveSynthesizer(RagSynthesizer):
     ) -> Generator[tuple[int, Reply], None, None]:
         """Quote for one question after the other."""
         for index, (question, found) in enumerate(zip(questions, packed, strict=True)):
-            yield index, CompletionResponse(text=self._answer(question, found))
+            yield index, self._answer(question, found)
 
     def prefix_cache(self) -> tuple[int, int]:
         """There is no LLM, and so no cache."""
         return 0, 0
 
-    def _answer(self, question: str, packed: Packed) -> str:
-        return self._extractor.answer(question, number_sources(packed.nodes))
+    def _answer(self, question: str, packed: Packed) -> CompletionResponse:
+        text = self._extractor.answer(question, number_sources(packed.nodes))
+        return CompletionResponse(text=text)
 
-    def _stream(self, question: str, packed: Packed) -> Generator[str, None, None]:
-        yield from self._answer(question, packed).splitlines(keepends=True)
+    def _stream(self, question: str, packed: Packed) -> CompletionResponseGen:
+        yield from map(_piece, self._answer(question, packed).text.splitlines(keepends=True))
 
-    async def _aanswer(self, question: str, packed: Packed) -> str:
+    async def _aanswer(self, question: str, packed: Packed) -> CompletionResponse:
         return await asyncio.to_thread(self._answer, question, packed)
 
-    async def _astream(self, question: str, packed: Packed) -> AsyncGenerator[str, None]:
-        for line in (await self._aanswer(question, packed)).splitlines(keepends=True):
-            yield line
+    async def _astream(self, question: str, packed: Packed) -> CompletionResponseAsyncGen:
+        for line in (await self._aanswer(question, packed)).text.splitlines(keepends=True):
+            yield _piece(line)
 
 
 def _question(query: QueryType) -> str:
@@ -265,7 +272,7 @@ def _question(query: QueryType) -> str:
     return question
 
 
-def _about(packed: Packed, additional: Sequence[NodeWithScore] | None) -> dict[str, Any]:
+def _about(packed: Packed, additional: Sequence[NodeWithScore] | None = None) -> dict[str, Any]:
     return {
         "source_nodes": [*packed.nodes, *(additional or [])],
         "metadata": {
@@ -273,6 +280,7 @@ def _about(packed: Packed, additional: Sequence[NodeWithScore] | None) -> dict[s
             "ledger": list(packed.ledger),
             "prompt_tokens": packed.prompt_tokens,
             "budget": packed.budget,
+            "reasoning": "",
         },
     }
 
@@ -281,5 +289,49 @@ def _as_nodes(texts: Sequence[str]) -> list[NodeWithScore]:
     return [NodeWithScore(node=TextNode(text=text)) for text in texts]
 
 
-def _delta(piece: CompletionResponse) -> str:
-    return piece.delta or ""
+def _piece(text: str) -> CompletionResponse:
+    return CompletionResponse(text=text, delta=text)
+
+
+def _text(reply: CompletionResponse, about: dict[str, Any]) -> str:
+    """Return an answer's text, note its reasoning; LlamaIndex would print "None" for no text."""
+    if not reply.text.strip():
+        raise empty_answer(reply)
+    about["metadata"]["reasoning"] = reply.additional_kwargs.get("reasoning", "")
+    return reply.text
+
+
+def _texts(pieces: CompletionResponseGen, about: dict[str, Any]) -> Generator[str, None, None]:
+    """Do as `_text`, of a stream; the reasoning is noted as it comes."""
+    whole = _Whole(about)
+    for piece in pieces:
+        yield whole.add(piece)
+    whole.check()
+
+
+async def _atexts(
+    pieces: CompletionResponseAsyncGen, about: dict[str, Any]
+) -> AsyncGenerator[str, None]:
+    whole = _Whole(about)
+    async for piece in pieces:
+        yield whole.add(piece)
+    whole.check()
+
+
+class _Whole:
+    """What a stream has been so far."""
+
+    def __init__(self, about: dict[str, Any]) -> None:
+        self._metadata = about["metadata"]
+        self._reply = CompletionResponse(text="")
+
+    def add(self, piece: CompletionResponse) -> str:
+        delta = piece.delta or ""
+        self._reply.text = self._reply.text or delta.strip()
+        self._reply.additional_kwargs.update(piece.additional_kwargs)
+        self._metadata["reasoning"] = self._reply.additional_kwargs.get("reasoning", "")
+        return delta
+
+    def check(self) -> None:
+        if not self._reply.text:
+            raise empty_answer(self._reply)

@@ -6,7 +6,7 @@ import click
 
 from rag_app.cli.common import common_options, echo, echo_text, filter_option, load, say, say_error
 from rag_app.cli.query import print_sources
-from rag_app.errors import UserError
+from rag_app.errors import LLMError, UserError
 
 if TYPE_CHECKING:
     from rag_app.answering.chat import ChatEngine
@@ -59,13 +59,13 @@ def _read_line() -> str | None:
 
 
 def _answer(engine: "ChatEngine", question: str) -> str:
-    """Print an answer as it comes. The user's mistakes, a question too long, end the turn only."""
+    """Print an answer as it comes. What the question or the LLM fails on ends the turn only."""
     pieces = []
     try:
         for piece in engine.stream(question):
             echo_text(piece, nl=False)
             pieces.append(piece)
-    except UserError as error:
+    except (UserError, LLMError) as error:
         say_error(error)
     echo("")
     return "".join(pieces)

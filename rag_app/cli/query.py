@@ -62,6 +62,7 @@ def query_command(words: tuple[str, ...], explain: bool) -> None:
             {
                 "question": question,
                 "answer": str(response),
+                "reasoning": about["reasoning"],
                 "backend": config.llm.backend,
                 "sources": [source.to_dict() for source in about["sources"]],
                 "ledger": [entry.to_dict() for entry in about["ledger"]],
@@ -75,6 +76,9 @@ def query_command(words: tuple[str, ...], explain: bool) -> None:
         echo_text(piece, nl=False)
         pieces.append(piece)
     echo("")
+    if about["reasoning"]:
+        lines = about["reasoning"].strip().split("\n")
+        say("", "The model's reasoning, no part of its answer:", *(f"  {line}" for line in lines))
     answer = "".join(pieces)  # a stream that was read to its end has no text any more
     if answer != NOTHING_RELEVANT:
         print_sources(about["sources"], answer)

@@ -23,7 +23,7 @@ from llama_index.llms.openai_like import OpenAILike
 from pydantic import PrivateAttr
 
 from rag_app.config.sections import SAMPLING, LLMSection
-from rag_app.errors import LLMError, LLMUnavailableError
+from rag_app.errors import LLMError, LLMUnavailableError, first_line
 from rag_app.llms import PackableLLM, Reply
 from rag_app.llms.replicas import (
     BYTES_PER_TOKEN,
@@ -32,8 +32,12 @@ from rag_app.llms.replicas import (
     RefusedRequestError,
     Replicas,
 )
+from rag_app.llms.replies import tidied
 from rag_app.llms.transport import AsyncReplicaTransport, ReplicaTransport
 from rag_app.llms.window import choose_window
+
+_MALFORMED = (AttributeError, LookupError, TypeError, ValueError, RecursionError, httpx.HTTPError)
+"""What LlamaIndex and OpenAI's client end in on an answer of another shape."""
 
 _COUNTER = re.compile(r"^vllm:prefix_cache_(queries|hits)_total(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
@@ -162,12 +166,12 @@ class VllmServer(OpenAILike, PackableLLM):
     def _chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         with self._explained():
             response: ChatResponse = super()._chat(messages, **kwargs)
-        return response
+            return tidied(response)
 
     def _complete(self, prompt: str, **kwargs: Any) -> CompletionResponse:
         with self._explained():
             response: CompletionResponse = super()._complete(prompt, **kwargs)
-        return response
+            return tidied(response)
 
     def _stream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
@@ -180,12 +184,12 @@ class VllmServer(OpenAILike, PackableLLM):
     async def _achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         with self._explained():
             response: ChatResponse = await super()._achat(messages, **kwargs)
-        return response
+            return tidied(response)
 
     async def _acomplete(self, prompt: str, **kwargs: Any) -> CompletionResponse:
         with self._explained():
             response: CompletionResponse = await super()._acomplete(prompt, **kwargs)
-        return response
+            return tidied(response)
 
     async def _astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
@@ -199,26 +203,26 @@ class VllmServer(OpenAILike, PackableLLM):
 
     def _watched(self, stream: Any) -> Iterator[Any]:
         finished = False
-        with self._explained(streaming=True), closing(stream):
-            for response in stream:
-                finished = finished or _is_last(response)
-                yield response
+        with self._explained(), closing(stream):
+            for reply in map(tidied, stream):
+                finished = finished or "finish_reason" in reply.additional_kwargs
+                yield reply
         if not finished:
-            raise self._broken_off("it closed the connection")
+            raise self._broken_off()
 
     async def _awatched(self, stream: Any) -> AsyncIterator[Any]:
         finished = False
-        with self._explained(streaming=True):
+        with self._explained():
             async with aclosing(stream):
-                async for response in stream:
-                    finished = finished or _is_last(response)
-                    yield response
+                async for reply in stream:
+                    finished = finished or "finish_reason" in tidied(reply).additional_kwargs
+                    yield reply
         if not finished:
-            raise self._broken_off("it closed the connection")
+            raise self._broken_off()
 
     @contextmanager
-    def _explained(self, streaming: bool = False) -> Iterator[None]:
-        """Turn what httpx and OpenAI's client raise into an `LLMError`."""
+    def _explained(self) -> Iterator[None]:
+        """Turn what OpenAI's client raises, and what malformed answers end in, into `LLMError`."""
         try:
             yield
         except openai.OpenAIError as error:
@@ -227,19 +231,17 @@ class VllmServer(OpenAILike, PackableLLM):
             raise LLMError(
                 f"the request to {self.api_base} failed: {error}", "look into the server's log"
             ) from error
-        except (httpx.HTTPError, ValueError) as error:
-            if streaming:
-                raise self._broken_off(str(error)) from error
+        except _MALFORMED as error:
+            if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
+                raise  # the caller's own
             raise LLMError(
-                f"the server at {self.api_base} answers with what is no answer: {error}",
-                "set llm.base_url to a vLLM server",
+                f"the server at {self.api_base} answers with what is no answer: "
+                f"{type(error).__name__}: {first_line(error)}",
+                "set llm.base_url to a vLLM server, or look into this one's log",
             ) from error
 
-    def _broken_off(self, why: str) -> LLMError:
-        return LLMError(
-            f"the server at {self.api_base} broke off in the middle of the answer: {why}",
-            "see whether it still runs (its log says why it stopped), and ask again",
-        )
+    def _broken_off(self) -> LLMError:
+        return self._replicas.broken_off(self._replicas.roots[0], "it closed the connection")
 
 
 def build_vllm_server(section: LLMSection) -> VllmServer:
@@ -300,7 +302,7 @@ def _served(http: httpx.Client, asked: str, root: str) -> tuple[str, int]:
     """Return the served model's name and its window in tokens."""
     listed = _ask(http, "GET", "/v1/models").get("data")
     listed = listed if isinstance(listed, list) else []
-    models = {str(model["id"]): model for model in listed if "id" in model}
+    models = {str(each["id"]): each for each in listed if isinstance(each, dict) and "id" in each}
     if not models:
         raise LLMError(f"the server at {root} serves no model", "look into the server's log")
     name = asked or next(iter(models))
@@ -311,7 +313,7 @@ def _served(http: httpx.Client, asked: str, root: str) -> tuple[str, int]:
             "set llm.model to one of these, or leave it out for the first",
         )
     window = models[name].get("max_model_len")
-    if not isinstance(window, int):
+    if not isinstance(window, int) or window < 1:
         raise LLMError(
             f"the server at {root} does not report the window of {name!r} (max_model_len)",
             "set llm.base_url to a vLLM server",
@@ -351,7 +353,7 @@ def _count(http: httpx.Client, model: str, prompt: str, *, chat: bool) -> int:
 def _ask(http: httpx.Client, method: str, path: str, body: Any = None) -> dict[str, Any]:
     try:
         answer = http.request(method, path, json=body).json()
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx.HTTPError, ValueError, RecursionError) as error:
         raise LLMError(
             f"the server at {http.base_url} does not answer as a vLLM server: {error}",
             "set llm.base_url to a vLLM server",
@@ -362,8 +364,3 @@ def _ask(http: httpx.Client, method: str, path: str, body: Any = None) -> dict[s
             "set llm.base_url to a vLLM server",
         )
     return answer
-
-
-def _is_last(response: ChatResponse | CompletionResponse) -> bool:
-    choices = getattr(response.raw, "choices", None) or []
-    return any(choice.finish_reason is not None for choice in choices)
