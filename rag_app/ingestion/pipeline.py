@@ -21,11 +21,16 @@ from rag_app.documents.read import read
 from rag_app.embedding.base import Embedder
 from rag_app.ingestion.plan import Plan
 from rag_app.milvus.collection import CollectionStore, StoredRow
+from rag_app.milvus.store import create_store
 from rag_app.schema import IngestProgress, SkippedFile
 
 WINDOW = 2048
 """Nodes sorted by length together and written before the next: enough for the model to pad little,
 few enough that little is lost when the process is killed."""
+
+FIRST_WINDOW = 128
+"""Nodes of the first window; each further one has twice as many, up to `WINDOW`: so that the model
+does not wait for thousands of nodes to be read, and a small folder is written while it embeds."""
 
 FLUSH_EVERY = 16
 """Windows between flushes: unflushed rows are searched slowly, and each flush costs a little."""
@@ -76,14 +81,20 @@ class _Window:
 class Pipeline:
     """Carries a plan out: one thread reads, this one embeds, one writes.
 
-    A window goes from stage to stage through a queue of one. A failure anywhere stops all three and
-    is raised from `run`.
+    A collection that is not there yet is made by the one that writes, while the first nodes are
+    embedded. A window goes from stage to stage through a queue of one. A failure anywhere stops all
+    three and is raised from `run`.
     """
 
     def __init__(
-        self, config: Config, store: CollectionStore, embedder: Embedder, plan: Plan, tally: Tally
+        self,
+        config: Config,
+        store: CollectionStore | None,
+        embedder: Embedder,
+        plan: Plan,
+        tally: Tally,
     ) -> None:
-        self._documents = config.documents
+        self._config = config
         self._store = store
         self._embedder = embedder
         self._plan = plan
@@ -94,19 +105,23 @@ class Pipeline:
         self._unfinished: set[str | None] = set()
         self._slice = FIRST_SLICE
 
-    def run(self, show: ShowProgress) -> None:
-        """Read, split, embed and write everything to do; flush at the end."""
+    def run(self, show: ShowProgress) -> CollectionStore:
+        """Read, split, embed and write everything to do; flush at the end; return where it is."""
         files = self._plan.to_write
         self._progress = _Progress(show, self._plan, len(files))
         self._progress.tell()
         read_windows: Queue[_Window | None] = Queue(maxsize=1)
         embedded_windows: Queue[_Window | None] = Queue(maxsize=1)
 
+        stores: list[CollectionStore] = []
+
         def write() -> None:
+            store = self._store or create_store(self._config, self._embedder.dimension)
+            stores.append(store)
             for number, window in enumerate(self._take_all(embedded_windows), start=1):
-                self._write(window)
+                self._write(store, window)
                 if number % FLUSH_EVERY == 0:
-                    self._store.flush()
+                    store.flush()
                 self._progress.tell(files=len(self._tally.done) + len(self._tally.left_out))
 
         reader = self._start(lambda: self._put_all(read_windows, self._windows(files)))
@@ -119,7 +134,9 @@ class Pipeline:
         writer.join()
         if self._failures:
             raise self._failures[0]
-        self._store.flush()
+        (store,) = stores
+        store.flush()
+        return store
 
     def _start(self, work: Callable[[], None]) -> Thread:
         def guarded() -> None:
@@ -161,7 +178,7 @@ class Pipeline:
 
     def _windows(self, files: list[SourceFile]) -> Iterator[_Window]:
         """Read and split; a large file is spread over windows, small ones share one."""
-        window = _Window()
+        window, most = _Window(), min(FIRST_WINDOW, WINDOW)
         for file in files:
             if self._tally.stop.is_set():
                 break
@@ -174,13 +191,13 @@ class Pipeline:
                 window.skipped_bytes += size
                 continue
             share = size / len(nodes) if nodes else 0.0
-            while len(window.nodes) + len(nodes) > WINDOW:
-                cut = WINDOW - len(window.nodes)
+            while len(window.nodes) + len(nodes) > most:
+                cut = most - len(window.nodes)
                 window.nodes += nodes[:cut]
                 window.shares += [share] * cut
                 nodes = nodes[cut:]
                 yield window
-                window = _Window()
+                window, most = _Window(), min(2 * most, WINDOW)
                 if self._tally.stop.is_set():
                     return
             window.nodes += nodes
@@ -194,20 +211,23 @@ class Pipeline:
 
     def _prepare(self, file: SourceFile) -> tuple[list[TextNode], list[str]]:
         """Return a file's nodes, with the vectors that are known, and the ids it has no more."""
-        document = read(file, self._documents)
+        document = read(file, self._config.documents)
         nodes = self._parser.split(document)
         is_there = file.document_id in self._plan.ids
-        own = self._store.rows_of(file.document_id) if is_there else []
+        own = self._rows_of(file.document_id) if is_there else []
         donor = self._plan.donors.get(document.metadata["content_hash"])
         known = _vectors(own)
         for earlier in self._plan.earlier.get(file, ()):
-            known |= _vectors(self._store.rows_of(earlier.id))
+            known |= _vectors(self._rows_of(earlier.id))
         if donor and not known:
-            known = _vectors(self._store.rows_of(donor))
+            known = _vectors(self._rows_of(donor))
         for node in nodes:
             node.embedding = known.get(node.text)
         self._tally.nodes[file] = len(nodes)
         return nodes, sorted({row.id for row in own} - {node.node_id for node in nodes})
+
+    def _rows_of(self, document_id: str) -> list[StoredRow]:
+        return self._store.rows_of(document_id) if self._store else []
 
     def _embed_all(self, windows: Iterable[_Window]) -> Iterator[_Window]:
         for window in windows:
@@ -241,10 +261,10 @@ class Pipeline:
         self._unfinished |= {window.nodes[at].ref_doc_id for at in unembedded}
         window.nodes = [node for at, node in enumerate(window.nodes) if at not in unembedded]
 
-    def _write(self, window: _Window) -> None:
+    def _write(self, store: CollectionStore, window: _Window) -> None:
         """Write new rows first, then delete what their documents have no more."""
         with self._tally.timed("write"):
-            self._store.add(window.nodes)
+            store.add(window.nodes)
             self._tally.written += len(window.nodes)
             complete = [
                 (file, stale)
@@ -252,7 +272,7 @@ class Pipeline:
                 if file.document_id not in self._unfinished
             ]
             stale = [id_ for _, ids in complete for id_ in ids]
-            self._store.delete_ids(stale)
+            store.delete_ids(stale)
             self._tally.deleted += len(stale)
         self._tally.done |= {file for file, _ in complete}
 

@@ -21,7 +21,7 @@ from rag_app.index.apply import apply_index
 from rag_app.ingestion.pipeline import Pipeline, ShowProgress, Tally
 from rag_app.ingestion.plan import Plan, make_plan
 from rag_app.milvus.collection import CollectionStore, StoredDocument
-from rag_app.milvus.store import create_store, find_store
+from rag_app.milvus.store import find_store
 from rag_app.schema import IngestReport, SkippedFile
 
 Confirm = Callable[[str], bool]
@@ -98,13 +98,13 @@ def ingest(
         if plan.to_write:
             embedder = embedder or build_embedder(config.embedding)
             plan.notes.append(describe(embedder, config.embedding))
-            if store is None:
-                store = create_store(config, embedder.dimension)
+            pipeline = Pipeline(config, store, embedder, plan, tally)
+            made = store is None
+            store = pipeline.run(progress or (lambda _: None))
+            if made:
                 section = config.vector_store
                 plan.notes.append(f"made the collection {section.collection!r} in {section.uri}")
                 plan.notes += [config.notice] if config.notice else []
-            pipeline = Pipeline(config, store, embedder, plan, tally)
-            pipeline.run(progress or (lambda _: None))
         if store:
             _delete(store, plan, tally, prune=prune)
             written = {file.document_id for file in tally.done}

@@ -50,6 +50,7 @@ class TermAnalyzer:
     def __init__(self, language: str) -> None:
         self._stem = _stemmer(language)
         self._stop_words = _stop_words(language)
+        self._terms_of_word = lru_cache(maxsize=65_536)(self._analyze)
 
     def __call__(self, text: str) -> str:
         """Return the text's terms in order, with their repetitions."""
@@ -59,13 +60,14 @@ class TermAnalyzer:
         for run in _RUN.finditer(text):
             if unspaced := run[1]:
                 yield from map(_spell, _pairs(unspaced))
-                continue
-            word = run[2]
-            parts = [part for piece in _PARTS.findall(word) for part in _CAMEL.split(piece)]
-            for each in parts if parts == [word] else [word, *parts]:
-                folded = each.lower()
-                if folded not in self._stop_words:
-                    yield _spell(self._stem(folded)[:_LONGEST])
+            else:
+                yield from self._terms_of_word(run[2])
+
+    def _analyze(self, word: str) -> tuple[str, ...]:
+        parts = [part for piece in _PARTS.findall(word) for part in _CAMEL.split(piece)]
+        each = parts if parts == [word] else [word, *parts]
+        kept = [folded for part in each if (folded := part.lower()) not in self._stop_words]
+        return tuple(_spell(self._stem(folded)[:_LONGEST]) for folded in kept)
 
 
 def _pairs(run: str) -> Iterator[str]:
@@ -87,7 +89,6 @@ def _stemmer(language: str) -> Callable[[str], str]:
 
     stem = Stemmer.Stemmer(language).stemWord
 
-    @lru_cache(maxsize=65_536)
     def stemmed(word: str) -> str:
         return _without_accents(stem(word))
 
