@@ -156,7 +156,9 @@ def _made_by(info: "CollectionInfo") -> str:
     if not made:
         return "another program"
     what = "{model}, nodes of {size} {unit}, overlap {overlap}, words in {language}".format(**made)
-    return f"{what} (not this configuration's)" if info.mismatch else what
+    if not info.mismatch:
+        return what
+    return f"{what} ({'to be searched only' if info.searchable else 'of another configuration'})"
 
 
 def _index(index: dict[str, Any]) -> str:
