@@ -390,6 +390,7 @@ def test_query_json(ingested: Config, run: Run) -> None:
     assert list(answer) == [
         "question",
         "answer",
+        "reasoning",
         "backend",
         "sources",
         "ledger",
