@@ -31,7 +31,7 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
     kept = context.meta.setdefault(_OPTIONS, {"assignments": ()})
     if parameter.name == "assignments":
         kept["assignments"] += tuple(value)
-    elif value or value == "":
+    elif value is not None and value is not False:
         kept[parameter.name] = value
 
 
@@ -125,7 +125,7 @@ def load(more: Mapping[str, Any] | None = None) -> "Config":
 
     assignments = [parse_assignment(text) for text in _option("assignments") or ()]
     overrides: dict[str, Any] = dict(assignments)
-    if _option("wait"):
+    if _option("wait") is not None:
         overrides["vector_store.lock_timeout"] = _option("wait")
     for option, key in (("collection", "vector_store.collection"), ("filter", "retrieval.filter")):
         if _option(option) is not None:

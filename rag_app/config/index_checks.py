@@ -120,7 +120,7 @@ def _number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def dimension_fault(type_: str, params: Mapping[str, Any], dimension: int) -> Fault | None:
+def dimension_fault(params: Mapping[str, Any], dimension: int) -> Fault | None:
     """Tell whether vectors of this length cannot be cut into the ``m`` parts that are asked for."""
     parts = params.get("m", 0)
     if not parts or dimension % parts == 0:

@@ -3,8 +3,6 @@
 import time
 from typing import Any
 
-from pymilvus.exceptions import MilvusException
-
 from rag_app.config.index_checks import dimension_fault, index_error
 from rag_app.config.index_types import INDEX_TYPES, Index, search_params
 from rag_app.config.sections import Config
@@ -12,7 +10,7 @@ from rag_app.errors import InputError, RagAppError, VectorStoreError
 from rag_app.index.bench.scratch import prove_buildable
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.dense_index import DenseIndex, configured_index
-from rag_app.milvus.errors import as_store_error
+from rag_app.milvus.errors import FAILURES, MAKE_ROOM, as_store_error, message_of, storage_problem
 from rag_app.milvus.lite_files import index_files, read_index_file
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import find_index
@@ -52,7 +50,7 @@ def show_index(config: Config) -> IndexStatus:
             size=size,
             size_of=size_of,
         )
-    except MilvusException as error:
+    except FAILURES as error:
         raise as_store_error(error, section.uri) from error
 
 
@@ -86,7 +84,7 @@ def apply_index(
     try:
         before = index.read()
         changes = before.changes(wanted) if before else (f"none → {wanted}",)
-        if changes and (fault := dimension_fault(wanted.type, wanted.params, index.dimension())):
+        if changes and (fault := dimension_fault(wanted.params, index.dimension())):
             raise index_error(config, fault)
         seconds: dict[str, float] = {}
         if not changes:
@@ -98,7 +96,7 @@ def apply_index(
             if store is not None:
                 store.use_index(wanted)
         rows = index.count()
-    except MilvusException as error:
+    except FAILURES as error:
         raise as_store_error(error, section.uri) from error
     seconds["total"] = time.perf_counter() - started
     was = before.to_dict() if before else {}
@@ -122,14 +120,15 @@ def _swap(index: DenseIndex, before: Index | None, wanted: Index) -> dict[str, f
         started = time.perf_counter()
         index.probe(wanted)
         seconds["probe"] = time.perf_counter() - started
-    except (MilvusException, RagAppError) as error:
+    except (*FAILURES, RagAppError) as error:
         if before is None:
             raise
         index.replace(before)
         raise VectorStoreError(
-            f"Milvus could not build {wanted} ({' '.join(error.message.split())}); the index is "
-            f"{before} again",
-            "choose another index.type: docs/index-types.md says which backend builds which",
+            f"Milvus could not build {wanted} ({message_of(error)}); the index is {before} again",
+            MAKE_ROOM
+            if storage_problem(error)
+            else "choose another index.type: docs/index-types.md says which backend builds which",
         ) from error
     return seconds
 

@@ -9,8 +9,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from pymilvus.exceptions import MilvusException
-
 from rag_app.config.sections import Config
 from rag_app.documents.discover import SourceFile
 from rag_app.documents.file_types import UnreadableFileError
@@ -21,7 +19,7 @@ from rag_app.ingestion.absence import Absence, Doubt
 from rag_app.ingestion.plan import mostly_gone
 from rag_app.ingestion.run import ingest
 from rag_app.milvus.collection import CollectionStore, StoredDocument
-from rag_app.milvus.errors import as_store_error
+from rag_app.milvus.errors import FAILURES, as_store_error
 from rag_app.milvus.store import find_index, lost_rows, open_store
 from rag_app.milvus.stored_documents import names_of
 from rag_app.schema import Problem, VerifyReport
@@ -88,7 +86,7 @@ def _probe(config: Config, *, repair: bool) -> tuple[float | None, list[Problem]
             recalls = measure_recall(index, built, [given])
         mended = recalls[0] >= LEAST_RECALL
         return recalls[0], [Problem("index", section.collection, detail, repaired=mended)]
-    except MilvusException as error:
+    except FAILURES as error:
         raise as_store_error(error, section.uri) from error
 
 

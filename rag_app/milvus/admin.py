@@ -10,12 +10,11 @@ from typing import Any
 
 from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
-from pymilvus.exceptions import MilvusException
 
 from rag_app.config.sections import COLLECTION_NAME, Config
 from rag_app.errors import CollectionMismatchError, InputError
 from rag_app.milvus.dense_index import DenseIndex
-from rag_app.milvus.errors import as_store_error
+from rag_app.milvus.errors import FAILURES, as_store_error
 from rag_app.milvus.lite import check_collection, collection_faults, remove_collection
 from rag_app.milvus.lite_check import has_content, read_properties
 from rag_app.milvus.lite_files import collection_folder
@@ -196,7 +195,7 @@ def _client(config: Config) -> Iterator[MilvusClient | None]:
         return
     try:
         yield connect(section)
-    except MilvusException as error:
+    except FAILURES as error:
         raise as_store_error(error, section.uri) from error
 
 

@@ -4,9 +4,8 @@ Only the index of `VECTOR_FIELD` is touched; a collection may have others, and t
 """
 
 import logging
-import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,8 +18,15 @@ from pymilvus.exceptions import MilvusException
 from rag_app.config.index_types import Index, Value, build_params, search_params
 from rag_app.config.sections import Config
 from rag_app.errors import VectorStoreError
+from rag_app.milvus.errors import FAILURES, message_of
 from rag_app.milvus.pages import pages
 from rag_app.milvus.search import VECTOR_FIELD
+
+PATIENCE = 600.0
+"""Seconds without progress after which building or loading on a server is given up."""
+
+BEGIN = 30.0
+"""Seconds in which a server begins to load a collection."""
 
 _MOST_ROWS = 16_384
 """That Milvus gives out in one call."""
@@ -46,7 +52,7 @@ class DenseIndex:
     lite
         Whether Milvus Lite runs behind the client, in this process or as a server of its own.
     timeout
-        Seconds for each call to a server. Building and loading are waited for as long as they take.
+        Seconds for each call to a server. Building and loading take as long as they go on.
     """
 
     def __init__(
@@ -102,7 +108,7 @@ class DenseIndex:
         params = {**described, **(described.get("params") or {})}
         return Index.read(described["index_type"], described["metric_type"], params)
 
-    def build(self, wanted: Index, patience: float = math.inf) -> None:
+    def build(self, wanted: Index, patience: float = PATIENCE) -> None:
         """Create the index over a released collection that has none, and wait until it is built.
 
         On Milvus Lite that happens when it is loaded.
@@ -110,7 +116,7 @@ class DenseIndex:
         Parameters
         ----------
         patience
-            Seconds after which a server is given up.
+            Seconds without progress after which a server is given up.
         """
         index = self.client.prepare_index_params()
         # pymilvus sends ``params`` flat, as a server reads them; Lite reads only nested ones, and
@@ -124,24 +130,53 @@ class DenseIndex:
             params=params,
         )
         self.client.create_index(index_params=index, sync=False, **self._patient)
-        until = time.monotonic() + patience
-        while not self._lite and not self._is_built():
-            if time.monotonic() > until:
-                raise MilvusException(message=f"{wanted} was not built in {patience:g} s")
-            time.sleep(0.2)
+        if not self._lite:
+            self._wait_for(f"building {wanted}", self._built_rows, patience)
 
-    def _is_built(self) -> bool:
+    def _built_rows(self) -> str:
+        """Say how far the index is; empty: it is built."""
         described = self.describe()
-        state = described.get("state")
+        state, pending = described.get("state"), described.get("pending_index_rows")
         if state == "Failed":
-            raise MilvusException(message=f"building the index failed: {described}")
-        return state == "Finished" and not described.get("pending_index_rows")
+            reason = described.get("index_state_fail_reason") or described
+            raise MilvusException(message=f"building the index failed: {reason}")
+        if state == "Finished" and not pending:
+            return ""
+        return f"{state or 'no state'}, {described.get('indexed_rows', 0)} rows indexed"
 
     def load(self) -> None:
         """Load the collection, and wait until it is; nothing to do if it is loaded."""
         self.client.load_collection(_async=True, **self._patient)
-        while not self._lite and not self.is_loaded():
-            time.sleep(0.1)
+        if not self._lite:
+            self._wait_for("beginning to load the collection", self._not_begun, BEGIN)
+            self._wait_for("loading the collection", self._loaded_share, PATIENCE)
+
+    def _not_begun(self) -> str:
+        """Say that loading has not begun; empty: it has."""
+        state = self.client.get_load_state(**self._names)["state"]
+        return str(state) if state == LoadState.NotLoad else ""
+
+    def _loaded_share(self) -> str:
+        """Say how much is loaded; empty: all is."""
+        told = self.client.get_load_state(**self._names)
+        if told["state"] == LoadState.Loaded:
+            return ""
+        if told["state"] != LoadState.Loading:
+            raise MilvusException(message=f"loading failed: the collection is {told['state']}")
+        return f"{told['state']}, {told.get('progress', 0)}%"
+
+    def _wait_for(self, what: str, look: Callable[[], str], patience: float) -> None:
+        """Wait until there is nothing to be seen any more, as long as it changes."""
+        seen, until = "", 0.0
+        while now := look():
+            if now != seen:
+                seen, until = now, time.monotonic() + patience
+            elif time.monotonic() > until:
+                raise MilvusException(
+                    message=f"{what} made no progress for {patience:g} s: {seen}; the server's "
+                    "log may say why"
+                )
+            time.sleep(0.2)
 
     def is_loaded(self) -> bool:
         """Whether the collection can be searched."""
@@ -174,10 +209,10 @@ class DenseIndex:
             built = wanted
         try:
             self.load()
-        except MilvusException as error:
+        except FAILURES as error:
             if not self._lite:
                 raise
-            _LOG.warning("the index cannot be loaded (%s): building %s", error.message, wanted)
+            _LOG.warning("the index cannot be loaded (%s): building %s", message_of(error), wanted)
             self.replace(wanted)
             return wanted
         return built

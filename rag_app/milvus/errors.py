@@ -1,21 +1,77 @@
-"""Failures of Milvus → errors that say what to do."""
+"""Failures of Milvus → errors that say what to do, by their status codes."""
 
+import errno
+import os
+
+import grpc
 from pymilvus.exceptions import MilvusException
 
 from rag_app.errors import VectorStoreError
 
+FAILURES = (MilvusException, grpc.RpcError)
+"""What pymilvus raises: it passes on some of gRPC's errors as they are, a refused token's too."""
 
-def as_store_error(error: MilvusException, uri: str) -> VectorStoreError:
-    """Turn a failure of Milvus into one that says what to do."""
-    message = " ".join(error.message.split())
-    if "illegal connection params" in message or "UNAVAILABLE" in message:
-        return VectorStoreError(
-            f"the Milvus server at {uri} cannot be reached: {message}",
-            "start it, or set vector_store.uri; without a server: a path that ends in .db",
-        )
-    if "auth" in message.lower():
+_REFUSED_TOKEN = {grpc.StatusCode.UNAUTHENTICATED, 1400}
+_NOT_ALLOWED = {grpc.StatusCode.PERMISSION_DENIED, 1401}
+"""gRPC's codes, and those of Milvus from 2.3 on (``pkg/util/merr``)."""
+
+_NOT_THERE = {grpc.StatusCode.UNAVAILABLE, 2}
+"""gRPC's code, and pymilvus's for a connection that failed."""
+
+MAKE_ROOM = "make room on the disk of vector_store.uri, or make it writable, and run the same again"
+
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+def as_store_error(error: Exception, uri: str) -> VectorStoreError:
+    """Turn one of `FAILURES` into an error that says what to do."""
+    code, message = _read(error)
+    if code in _REFUSED_TOKEN:
         return VectorStoreError(
             f"the Milvus server at {uri} refuses the token: {message}",
             "set RAG_APP_VECTOR_STORE__TOKEN=user:password",
         )
+    if code in _NOT_ALLOWED:
+        return VectorStoreError(
+            f"the Milvus server at {uri} does not allow this user to do that: {message}",
+            "let its administrator grant the privilege, or use the token of another user: "
+            "RAG_APP_VECTOR_STORE__TOKEN=user:password",
+        )
+    if code in _NOT_THERE:
+        return VectorStoreError(
+            f"the Milvus server at {uri} cannot be reached: {message}",
+            "start it, or set vector_store.uri; without a server: a path that ends in .db",
+        )
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return VectorStoreError(
+            f"the Milvus server at {uri} did not answer in time: {message}",
+            "raise vector_store.timeout, or look what keeps the server busy",
+        )
+    if "://" not in uri and (problem := storage_problem(error)):
+        return VectorStoreError(
+            f"the Milvus Lite database {uri} could not be written: {problem}", MAKE_ROOM
+        )
     return VectorStoreError(f"Milvus ({uri}) failed: {message}", "see rag-app doctor")
+
+
+def message_of(error: BaseException) -> str:
+    """Return what a failure says, in one line."""
+    return _read(error)[1]
+
+
+def _read(error: BaseException) -> tuple[grpc.StatusCode | int, str]:
+    """Return the code of a failure, and its message in one line."""
+    cause = error.__cause__
+    if isinstance(error, grpc.RpcError):
+        code, message = error.code(), error.details() or str(error.code())
+    elif isinstance(cause, grpc.RpcError):  # pymilvus calls any failure to connect the same
+        code, message = cause.code(), cause.details() or str(cause.code())
+    else:
+        code, message = getattr(error, "code", 0), getattr(error, "message", str(error))
+    return code, " ".join(message.split())
+
+
+def storage_problem(error: BaseException) -> str:
+    """Return what the operating system says of storage in a message of Milvus Lite."""
+    message = message_of(error)
+    return next((os.strerror(code) for code in _STORAGE if os.strerror(code) in message), "")

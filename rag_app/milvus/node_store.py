@@ -13,11 +13,10 @@ from llama_index.core.vector_stores.types import MetadataFilters
 from llama_index.core.vector_stores.utils import metadata_dict_to_node
 from llama_index.vector_stores.milvus import MilvusVectorStore
 from pydantic import PrivateAttr
-from pymilvus.exceptions import MilvusException
 
 from rag_app.config.sections import VectorStoreSection
 from rag_app.errors import InputError
-from rag_app.milvus.errors import as_store_error
+from rag_app.milvus.errors import FAILURES, as_store_error
 from rag_app.milvus.expression import to_expression
 from rag_app.milvus.literals import among, quoted
 from rag_app.milvus.pages import pages
@@ -149,7 +148,7 @@ class MilvusStore(MilvusVectorStore):
                 self.client, self.collection_name, expression, fields, timeout=self._timeout
             ):
                 yield from page
-        except MilvusException as error:
+        except FAILURES as error:
             raise as_store_error(error, self._uri) from error
 
     def _call(self, method: str, **arguments: Any) -> Any:
@@ -157,5 +156,5 @@ class MilvusStore(MilvusVectorStore):
             return getattr(self.client, method)(
                 collection_name=self.collection_name, timeout=self._timeout, **arguments
             )
-        except MilvusException as error:
+        except FAILURES as error:
             raise as_store_error(error, self._uri) from error

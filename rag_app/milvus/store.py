@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pymilvus import DataType, MilvusClient
-from pymilvus.exceptions import MilvusException
 
 from rag_app.config.index_checks import dimension_fault, faults, index_error, server_fault
 from rag_app.config.sections import Config, VectorStoreSection
@@ -19,7 +18,7 @@ from rag_app.errors import InputError, VectorStoreError
 from rag_app.milvus import words as word_index
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.dense_index import DenseIndex, configured_index
-from rag_app.milvus.errors import as_store_error
+from rag_app.milvus.errors import FAILURES, as_store_error, message_of
 from rag_app.milvus.kept import read_kept
 from rag_app.milvus.lite import check_collection, clear_leftover, open_database
 from rag_app.milvus.lite_check import position
@@ -81,7 +80,7 @@ def find_store(
                 "documents again",
             )
         return store
-    except MilvusException as error:
+    except FAILURES as error:
         raise as_store_error(error, section.uri) from error
 
 
@@ -116,7 +115,7 @@ def find_index(config: Config, *, exact: bool = False) -> DenseIndex | None:
         check_made_by(config, properties, exact=exact)
         _bring_up_to_date(client, config, properties)
         return _index(client, config)
-    except MilvusException as error:
+    except FAILURES as error:
         raise as_store_error(error, section.uri) from error
 
 
@@ -130,8 +129,8 @@ def _bring_up_to_date(client: MilvusClient, config: Config, properties: dict[str
         client.alter_collection_properties(
             section.collection, {MADE_BY: written}, timeout=section.timeout
         )
-    except MilvusException as error:  # a user who may only read
-        _LOG.info("%s keeps its earlier properties: %s", section.collection, error.message)
+    except FAILURES as error:  # a user who may only read
+        _LOG.info("%s keeps its earlier properties: %s", section.collection, message_of(error))
 
 
 def _index(client: MilvusClient, config: Config) -> DenseIndex:
@@ -214,7 +213,7 @@ def create_store(config: Config, dimension: int) -> CollectionStore:
         index.build(wanted)
         index.load()
         return CollectionStore(config, wanted, has_words=has_words)
-    except MilvusException as error:
+    except FAILURES as error:
         raise as_store_error(error, section.uri) from error
 
 
@@ -227,7 +226,7 @@ def check_dimension(config: Config, dimension: int) -> None:
         Naming what will do.
     """
     wanted = configured_index(config)
-    if fault := dimension_fault(wanted.type, wanted.params, dimension):
+    if fault := dimension_fault(wanted.params, dimension):
         raise index_error(config, fault)
 
 
@@ -253,7 +252,7 @@ def connect(section: VectorStoreSection) -> MilvusClient:
             timeout=section.timeout,
             grpc_options=_NO_PINGS if section.is_lite else {},
         )
-    except MilvusException as error:
+    except FAILURES as error:
         raise as_store_error(error, section.uri) from error
 
 

@@ -74,7 +74,7 @@ def find(rows: Searchable, asked: Asked, section: RetrievalSection) -> list[list
 
     Raises
     ------
-    InputError
+    ConfigError
         If the mode needs words, and the collection has none.
     VectorStoreError
         If Milvus fails.

@@ -538,6 +538,19 @@ def test_doctor_before_anything_is_ingested(run: Run) -> None:
     assert "offline" in checks["profiles"]["finding"]
 
 
+def test_looking_for_a_database_makes_none(run: Run, here: Path) -> None:
+    result = run("doctor", "--set", f"vector_store.uri={here / 'none.db'}")
+    assert "none.db: not there yet" in result.stdout
+    assert not (here / "none.db").exists()
+
+
+def test_wait_may_be_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAG_APP_VECTOR_STORE__LOCK_TIMEOUT", "60")
+    for options, seconds in (([], 60.0), (["--wait", "0"], 0.0), (["--wait", "5"], 5.0)):
+        shown = {key["key"]: key for key in json_of(run("config", "show", "--json", *options))}
+        assert shown["vector_store.lock_timeout"]["value"] == seconds
+
+
 @pytest.mark.parametrize(
     ("options", "name", "finding", "remedy"),
     [

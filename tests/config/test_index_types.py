@@ -132,9 +132,9 @@ def test_what_a_server_is_too_old_for_is_refused(version: str, refused: list[str
 
 
 def test_m_of_ivf_pq_divides_the_dimension() -> None:
-    assert dimension_fault("IVF_PQ", {"m": 8}, 384) is None
-    assert dimension_fault("GPU_IVF_PQ", {"m": 0}, 7) is None
-    fault = dimension_fault("IVF_PQ", {"m": 7}, 12)
+    assert dimension_fault({"m": 8}, 384) is None
+    assert dimension_fault({"m": 0}, 7) is None
+    fault = dimension_fault({"m": 7}, 12)
     assert fault is not None
     assert "m = 7" in fault.reason
     assert "one of 1, 2, 3, 4, 6, 12" in fault.remedy

@@ -1,5 +1,6 @@
 """A Milvus Lite database that was damaged answers as before, or is refused by the file's name."""
 
+import contextlib
 import fcntl
 import json
 import random
@@ -16,6 +17,7 @@ from click.testing import Result
 
 from rag_app.config.sections import Config
 from rag_app.errors import RagAppError, VectorStoreError
+from rag_app.index.apply import apply_index
 from rag_app.ingestion.run import ingest
 from rag_app.ingestion.verify import verify
 from rag_app.load import load_config
@@ -307,6 +309,43 @@ def read_only(config: Config, tmp_path: Path) -> Iterator[Config]:
         release(uri)
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture
+def small_disk(config: Config, tmp_path: Path) -> Iterator[Config]:
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a file system cannot be mounted here")
+    try:
+        shutil.copytree(config.vector_store.uri, place / "a.db")
+        uri = str(place / "a.db")
+        section = config.vector_store.model_copy(update={"uri": uri})
+        yield config.model_copy(update={"vector_store": section})
+        release(uri)
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+# Milvus Lite leaves the file open whose write failed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_disk_that_fills_while_an_index_is_built_is_named(small_disk: Config) -> None:
+    wanted = rows_of(small_disk)
+    hnsw = small_disk.index.model_copy(update={"type": "HNSW", "params": {"M": 32}})
+    changed = small_disk.model_copy(update={"index": hnsw})
+    filler = Path(small_disk.vector_store.uri).with_name("filler")
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    with pytest.raises(VectorStoreError, match="No space left on device") as caught:
+        apply_index(changed)
+    assert "make room" in caught.value.remedy
+    filler.unlink()
+    release(small_disk.vector_store.uri)
+    assert open_store(changed).count() == len(wanted)
+    assert apply_index(changed).after["type"] == "HNSW"
+    assert rows_of(changed) == wanted
 
 
 def test_storage_that_cannot_be_written_to_is_named(read_only: Config) -> None:

@@ -17,7 +17,6 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryMode,
 )
 from pymilvus import MilvusClient
-from pymilvus.exceptions import MilvusException
 
 from rag_app import build_retriever
 from rag_app.config.sections import Config
@@ -26,7 +25,6 @@ from rag_app.ingestion.run import ingest
 from rag_app.milvus import made_by
 from rag_app.milvus.admin import list_collections
 from rag_app.milvus.collection import CollectionStore
-from rag_app.milvus.errors import as_store_error
 from rag_app.milvus.lite_files import release
 from rag_app.milvus.store import create_store, find_store, open_store
 from rag_app.milvus.stored_documents import list_documents
@@ -379,12 +377,6 @@ def test_a_folder_that_cannot_be_made_is_an_error(make_config: MakeConfig, here:
     with pytest.raises(VectorStoreError, match="cannot be made") as caught:
         create_store(make_config(vector_store__uri="file/x.db"), dimension=8)
     assert "vector_store.uri" in caught.value.remedy
-
-
-def test_a_token_that_is_refused_names_its_variable() -> None:
-    error = as_store_error(MilvusException(65535, "auth check failure"), "http://milvus:19530")
-    assert "refuses the token" in error.message
-    assert error.remedy == "set RAG_APP_VECTOR_STORE__TOKEN=user:password"
 
 
 def test_server_that_is_not_there_is_an_error_in_time(make_config: MakeConfig) -> None:

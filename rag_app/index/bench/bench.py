@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from pymilvus.exceptions import MilvusException
 
 from rag_app.config.index_checks import dimension_fault, faults, index_error, server_fault
 from rag_app.config.index_types import (
@@ -23,7 +22,7 @@ from rag_app.config.sections import Config
 from rag_app.index.bench.scratch import Scratch, scratch
 from rag_app.index.bench.vectors import Vectors
 from rag_app.index.recall import Exact
-from rag_app.milvus.errors import as_store_error
+from rag_app.milvus.errors import FAILURES, as_store_error
 from rag_app.milvus.store import check_backend
 from rag_app.schema import IndexBenchmark, IndexMeasurement
 
@@ -98,7 +97,7 @@ def measure_indexes(
                     found = _measure(copy, index, searched, vectors, questions, exact, seconds)
                     say(f"    {_text(searched)} recall {found.recall:.3f}, {found.p50_ms:.1f} ms")
                     measured.append(found)
-    except MilvusException as error:
+    except FAILURES as error:
         raise as_store_error(error, config.vector_store.uri) from error
     return IndexBenchmark(
         about, rows, dimension, len(questions), top_k, metric, backend, tuple(measured)
@@ -130,13 +129,13 @@ def _buildable(config: Config, version: str, dimension: int) -> list[str]:
         if config.index.metric in INDEX_TYPES[name].metrics
         and not INDEX_TYPES[name].needs
         and (config.vector_store.is_lite or server_fault(name, version) is None)
-        and dimension_fault(name, _params(config, name), dimension) is None
+        and dimension_fault(_params(config, name), dimension) is None
     ]
 
 
 def _index(config: Config, type_: str, dimension: int) -> Index:
     params = _params(config, type_)
-    if fault := dimension_fault(type_, params, dimension):
+    if fault := dimension_fault(params, dimension):
         raise index_error(config, fault)
     return Index(type_, config.index.metric, params)
 

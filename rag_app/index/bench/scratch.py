@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from pymilvus import DataType, MilvusClient
-from pymilvus.exceptions import MilvusException
 
 from rag_app.config.index_types import INDEX_TYPES, Index
 from rag_app.config.sections import Config, VectorStoreSection
 from rag_app.errors import VectorStoreError
 from rag_app.index.bench.vectors import Vectors, clustered_vectors
 from rag_app.milvus.dense_index import DenseIndex
+from rag_app.milvus.errors import FAILURES, message_of
 from rag_app.milvus.lite_files import index_files, release
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import check_backend, connect
@@ -126,9 +126,9 @@ def prove_buildable(config: Config, wanted: Index, dimension: int) -> None:
         with scratch(config, dimension) as copy:
             copy.fill(clustered_vectors(ENOUGH, dimension))
             copy.index.build(wanted, config.vector_store.timeout)
-    except MilvusException as error:
+    except FAILURES as error:
         raise VectorStoreError(
-            f"the server at {config.vector_store.uri} cannot build {wanted}: {error.message}; "
+            f"the server at {config.vector_store.uri} cannot build {wanted}: {message_of(error)}; "
             "nothing was changed",
             f"set index.type to one that does not need {INDEX_TYPES[wanted.type].needs}, e.g. HNSW",
         ) from error
