@@ -308,7 +308,10 @@ class IndexChange(Record):
     rows
         Rows in the collection, none of them written again.
     seconds
-        By step: "release", "drop", "create", "load", "probe", and "total".
+        By step: "release", "drop", "create", "load", "probe", "measure", and "total".
+    recall
+        Share of the truly nearest rows that a search of what was built finds; None if nothing was
+        built, or there are too few rows to tell.
     """
 
     before: Mapping[str, Any]
@@ -316,6 +319,7 @@ class IndexChange(Record):
     changes: tuple[str, ...]
     rows: int
     seconds: Mapping[str, float] = field(default_factory=dict)
+    recall: float | None = None
     dry_run: bool = False
 
 

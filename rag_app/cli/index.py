@@ -110,6 +110,8 @@ def apply_command(dry_run: bool) -> None:
         f"{step} {seconds:.2f} s" for step, seconds in change.seconds.items() if step != "total"
     )
     echo(f"{change.rows} rows, {change.seconds['total']:.2f} s: {steps}")
+    if change.recall is not None:
+        echo(f"a search finds {change.recall:.3f} of what an exact search finds")
 
 
 def _measuring(command: F) -> F:

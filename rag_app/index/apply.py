@@ -8,6 +8,7 @@ from rag_app.config.index_types import INDEX_TYPES, Index, search_params
 from rag_app.config.sections import Config
 from rag_app.errors import InputError, RagAppError, VectorStoreError
 from rag_app.index.bench.scratch import prove_buildable
+from rag_app.index.recall import measure_recall
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.dense_index import DenseIndex, configured_index
 from rag_app.milvus.errors import FAILURES, MAKE_ROOM, as_store_error, message_of, storage_problem
@@ -87,6 +88,7 @@ def apply_index(
         if changes and (fault := dimension_fault(wanted.params, index.dimension())):
             raise index_error(config, fault)
         seconds: dict[str, float] = {}
+        recall: float | None = None
         if not changes:
             index.complete(wanted)
         elif not dry_run:
@@ -95,12 +97,15 @@ def apply_index(
             seconds = _swap(index, before, wanted)
             if store is not None:
                 store.use_index(wanted)
+            measuring = time.perf_counter()
+            recall = next(iter(measure_recall(index, wanted, [config.index.search_params])), None)
+            seconds["measure"] = time.perf_counter() - measuring
         rows = index.count()
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error
     seconds["total"] = time.perf_counter() - started
     was = before.to_dict() if before else {}
-    return IndexChange(was, wanted.to_dict(), changes, rows, seconds, dry_run=dry_run)
+    return IndexChange(was, wanted.to_dict(), changes, rows, seconds, recall, dry_run)
 
 
 def _find(config: Config) -> DenseIndex:

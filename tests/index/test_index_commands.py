@@ -86,7 +86,8 @@ def test_every_type_that_lite_builds_is_applied_and_read_back_from_its_files(
     applied = json_of(run("index", "apply", "--json", *arguments))
     assert applied["changes"] == dry["changes"]
     assert applied["rows"] == len(before)
-    assert set(applied["seconds"]) == {"release", "drop", "create", "load", "probe", "total"}
+    steps = {"release", "drop", "create", "load", "probe", "measure", "total"}
+    assert set(applied["seconds"]) == steps
 
     release(ingested.vector_store.uri)
     shown = json_of(run("index", "show", "--json", *arguments))
@@ -103,6 +104,32 @@ def test_every_type_that_lite_builds_is_applied_and_read_back_from_its_files(
     )
     assert rows_of(ingested) == before
     assert json_of(run("index", "apply", "--json", *arguments))["changes"] == []
+
+
+def test_apply_says_what_the_index_finds_of_an_exact_search(
+    fake_embedder: FakeEmbedder, make_config: MakeConfig
+) -> None:
+    made = create_store(make_config(), dimension=64)
+    vectors = clustered_vectors(300, 64)
+    nodes = [node(f"text {number}", number) for number in range(len(vectors))]
+    for one, vector in zip(nodes, vectors, strict=True):
+        one.embedding = vector.tolist()
+    made.add(nodes)
+    made.flush()
+    recalls = []
+    for type_, params, searched in (
+        ("FLAT", {}, {}),
+        ("IVF_FLAT", {"nlist": 64}, {"nprobe": 64}),
+        ("IVF_FLAT", {"nlist": 32}, {"nprobe": 1}),
+    ):
+        index = {"type": type_, "params": params, "search_params": searched}
+        config = make_config(**{f"index__{key}": value for key, value in index.items()})
+        assert apply_index(config, dry_run=True).recall is None
+        recalls.append(apply_index(config).recall)
+        assert apply_index(config).recall is None
+    assert recalls[:2] == [1.0, 1.0]
+    assert recalls[2] is not None
+    assert recalls[2] < 0.7
 
 
 def rows_of(config: Config) -> dict[str, Any]:
