@@ -86,6 +86,17 @@ def test_prompt_over_the_window(llm: Llm) -> None:
         list(llm.stream_complete("word " * 2 * WINDOW))
 
 
+def test_one_prompt_of_many_is_refused(llm: Llm) -> None:
+    prompts = [PROMPT, "word " * 2 * WINDOW, PROMPT]
+    found = dict(llm.generate_each(prompts))
+    assert isinstance(found[1], RagAppError)
+    assert str(WINDOW) in found[1].message
+    for index in (0, 2):
+        answer = found[index]
+        assert not isinstance(answer, RagAppError)
+        assert answer.text == llm.complete(PROMPT).text
+
+
 def test_eight_threads(llm: Llm) -> None:
     prompts = [f"{number} {PROMPT}" for number in range(8)]
     alone = [llm.complete(prompt).text for prompt in prompts]
