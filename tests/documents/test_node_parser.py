@@ -1,9 +1,12 @@
 """Nodes: no longer than the embedder reads, the same ids each time, found again in the text."""
 
+import subprocess
+import sys
 from itertools import pairwise
 from typing import Literal
 
 import pytest
+from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import Document, MetadataMode, TextNode
 
 from rag_app.config.sections import ChunkingSection
@@ -188,3 +191,39 @@ def test_nodes_longer_than_the_embedder_reads_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"chunking\.size is 101 tokens.*reads 100") as caught:
         NodeParser(ChunkingSection(size=101), words, reads=100)
     assert "at most 100" in caught.value.remedy
+
+
+def test_a_long_text_is_not_tokenized_whole_to_learn_that_it_is_long() -> None:
+    asked: list[int] = []
+
+    def tokenize(text: str) -> list[str]:
+        asked.append(len(text))
+        return words(text)
+
+    section = ChunkingSection(size=20, overlap=3)
+    for text in (PROSE * 3, CODE * 3, "word " * 5000):
+        nodes = NodeParser(section, tokenize, reads=100).split(Document(id_="d" * 32, text=text))
+        splitter = SentenceSplitter(
+            chunk_size=20, chunk_overlap=3, tokenizer=words, paragraph_separator="\n\n"
+        )
+        assert [node.text for node in nodes][:20] == [
+            piece.strip() for piece in splitter.split_text(text) if piece.strip()
+        ][:20]
+    asked.clear()
+    NodeParser(section, tokenize, reads=100).split(Document(id_="d" * 32, text=PROSE * 3))
+    assert max(asked) < len(PROSE)
+
+
+def test_splitting_imports_neither_scipys_statistics_nor_scikit_learn() -> None:
+    code = (
+        "import sys\n"
+        "from llama_index.core.schema import Document\n"
+        "from rag_app.config.sections import ChunkingSection\n"
+        "from rag_app.documents.node_parser import NodeParser\n"
+        "parser = NodeParser(ChunkingSection(size=16, overlap=0), str.split, 100)\n"
+        "print(len(parser.split(Document(text='One is here. Two is there. ' * 9))))\n"
+        "print({'scipy.stats', 'sklearn'} & set(sys.modules))\n"
+        "import scipy.stats, sklearn\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["4", "set()"]
