@@ -3,7 +3,9 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,8 +45,8 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture
-def running(config: Config, folder: Path) -> Iterator[tuple[list[IngestReport], list[str]]]:
+@contextmanager
+def watching_of(config: Config, folder: Path) -> Iterator[tuple[list[IngestReport], list[str]]]:
     stop = threading.Event()
     reports: list[IngestReport] = []
     said: list[str] = []
@@ -55,12 +57,69 @@ def running(config: Config, folder: Path) -> Iterator[tuple[list[IngestReport], 
 
     thread = threading.Thread(target=work)
     thread.start()
-    wait_until(lambda: any("watching" in line for line in said))
-    time.sleep(0.5)  # watchfiles has no sign that it began to look
-    yield reports, said
-    stop.set()
-    thread.join(30)
+    try:
+        wait_until(lambda: any("watching" in line for line in said))
+        yield reports, said
+    finally:
+        stop.set()
+        thread.join(30)
     assert not thread.is_alive()
+
+
+@pytest.fixture
+def running(config: Config, folder: Path) -> Iterator[tuple[list[IngestReport], list[str]]]:
+    with watching_of(config, folder) as told:
+        yield told
+
+
+def test_what_changes_during_the_first_ingest_is_ingested_next(
+    config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest = ingestion.ingest
+
+    def write_meanwhile(*args: Any, **kwargs: Any) -> IngestReport:
+        report = ingest(*args, **kwargs)
+        if "late.md" not in rows_paths(config):
+            (folder / "late.md").write_text(page("late", 2))
+        return report
+
+    monkeypatch.setattr(watching, "ingest", write_meanwhile)
+    with watching_of(config, folder) as (reports, _):
+        wait_until(lambda: len(reports) > 1)
+        assert (reports[0].new, reports[1].new) == (("a.md",), ("late.md",))
+
+
+def test_emptied_folder_is_not_pruned_and_watched_further(
+    running: tuple[list[IngestReport], list[str]], folder: Path, config: Config
+) -> None:
+    reports, said = running
+    (folder / "a.md").unlink()
+    wait_until(lambda: any("pruning deletes 1 of the 1 documents" in line for line in said))
+    (folder / "b.md").write_text(page("beta", 2))
+    wait_until(lambda: "b.md" in rows_paths(config))
+    assert "a.md" in rows_paths(config)
+    wait_until(lambda: bool(reports[-1].removed or reports[-1].gone))
+
+
+def test_database_in_the_folder_wakes_nobody(
+    fake_embedder: FakeEmbedder, folder: Path, config: Config
+) -> None:
+    inside = config.model_copy(
+        update={
+            "vector_store": config.vector_store.model_copy(update={"uri": str(folder / "in.db")})
+        }
+    )
+    with watching_of(inside, folder) as (reports, _):
+        time.sleep(2)  # several times as long as a burst takes to settle
+        assert len(reports) == 1
+        (folder / "b.md").write_text(page("beta", 2))
+        wait_until(lambda: len(reports) == 2)
+
+
+@pytest.mark.parametrize("path", ["", "~nosuchuser/x", "x" * 300, "nowhere"])
+def test_path_that_cannot_be_is_said_at_once(config: Config, path: str) -> None:
+    with pytest.raises(InputError):
+        next(watch(config, [path]))
 
 
 def test_burst_is_one_ingest_and_deletions_are_followed(
@@ -104,11 +163,6 @@ def test_failing_service_does_not_end_it(
     monkeypatch.setattr(watching, "ingest", ingest)
     (folder / "c.md").write_text(page("gamma", 2))
     wait_until(lambda: {"b.md", "c.md"} <= rows_paths(config))
-
-
-def test_missing_folder_is_said_at_once(config: Config, here: Path) -> None:
-    with pytest.raises(InputError, match="nowhere"):
-        next(watch(config, [here / "nowhere"]))
 
 
 def rows_paths(config: Config) -> set[str]:
