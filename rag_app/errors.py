@@ -10,6 +10,7 @@
     └── ServiceError                 1   something that the user's input cannot mend
         ├── ModelUnavailableError    1   a model that is not here and cannot be fetched
         ├── VectorStoreError         1   Milvus cannot be reached, opened or written
+        │   └── RowsRefusedError     1   it can, but not with these rows
         └── LLMError                 1   the LLM fails on a request
             └── LLMUnavailableError  1   the LLM cannot be reached or started: it would on any
 """
@@ -65,6 +66,10 @@ class ModelUnavailableError(ServiceError):
 
 class VectorStoreError(ServiceError):
     """Milvus cannot be reached, opened, read or written."""
+
+
+class RowsRefusedError(VectorStoreError):
+    """Milvus does not take these rows, and may take others."""
 
 
 class LLMError(ServiceError):

@@ -5,6 +5,7 @@ the corpus. No stage keeps state of its own, so each could run elsewhere.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from rag_app.documents.file_types import UnreadableFileError
 from rag_app.documents.node_parser import NodeParser
 from rag_app.documents.read import read
 from rag_app.embedding.base import Embedder
+from rag_app.errors import RowsRefusedError
 from rag_app.ingestion.plan import Plan
 from rag_app.milvus.collection import CollectionStore, StoredRow
 from rag_app.milvus.store import create_store
@@ -264,8 +266,7 @@ class Pipeline:
     def _write(self, store: CollectionStore, window: _Window) -> None:
         """Write new rows first, then delete what their documents have no more."""
         with self._tally.timed("write"):
-            store.add(window.nodes)
-            self._tally.written += len(window.nodes)
+            self._add(store, window.nodes)
             complete = [
                 (file, stale)
                 for file, stale in window.complete
@@ -275,6 +276,33 @@ class Pipeline:
             store.delete_ids(stale)
             self._tally.deleted += len(stale)
         self._tally.done |= {file for file, _ in complete}
+
+    def _add(self, store: CollectionStore, nodes: list[TextNode]) -> None:
+        """Write nodes; where Milvus does not take them, all but those of the files at fault."""
+        try:
+            store.add(nodes)
+            self._tally.written += len(nodes)
+        except RowsRefusedError:
+            of_file: defaultdict[str | None, list[TextNode]] = defaultdict(list)
+            for node in nodes:
+                of_file[node.ref_doc_id].append(node)
+            refused: dict[str | None, RowsRefusedError] = {}
+            for document_id, own in of_file.items():
+                try:
+                    store.add(own)
+                    self._tally.written += len(own)
+                except RowsRefusedError as error:
+                    refused[document_id] = error
+            for file in self._plan.to_write:
+                if reason := refused.get(file.document_id):
+                    self._refuse(store, file, reason)
+
+    def _refuse(self, store: CollectionStore, file: SourceFile, reason: RowsRefusedError) -> None:
+        self._unfinished.add(file.document_id)
+        if file not in self._tally.left_out:
+            self._leave_out(file, reason.message)
+        if file.document_id not in self._plan.ids:  # an older version stays
+            store.delete(file.document_id)
 
 
 class _Progress:

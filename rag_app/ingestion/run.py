@@ -22,6 +22,7 @@ from rag_app.ingestion.pipeline import Pipeline, ShowProgress, Tally
 from rag_app.ingestion.plan import Plan, make_plan
 from rag_app.milvus.collection import CollectionStore, StoredDocument
 from rag_app.milvus.store import find_store
+from rag_app.milvus.words import MAX_BYTES
 from rag_app.schema import IngestReport, SkippedFile
 
 Confirm = Callable[[str], bool]
@@ -105,6 +106,11 @@ def ingest(
                 section = config.vector_store
                 plan.notes.append(f"made the collection {section.collection!r} in {section.uri}")
                 plan.notes += [config.notice] if config.notice else []
+            if store.shortened:
+                plan.notes.append(
+                    f"{store.shortened} nodes have more words than Milvus keeps of one "
+                    f"({MAX_BYTES:,} bytes): what comes after is found by its meaning only"
+                )
         if store:
             _delete(store, plan, tally, prune=prune)
             written = {file.document_id for file in tally.done}

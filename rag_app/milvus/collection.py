@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from rag_app.milvus.literals import quoted
 from rag_app.milvus.node_store import BATCH_SIZE, MilvusStore
 from rag_app.milvus.search import VECTOR_FIELD, MilvusSearch
 from rag_app.milvus.terms import TermAnalyzer
-from rag_app.milvus.words import TERMS_FIELD
+from rag_app.milvus.words import TERMS_FIELD, fit
 from rag_app.retrieval.expansion import Span
 from rag_app.retrieval.modes import Asked, Hit, find, needs_vectors
 
@@ -43,6 +43,10 @@ _QUERY_MODES = {
     VectorStoreQueryMode.SEMANTIC_HYBRID: "hybrid",
     VectorStoreQueryMode.MMR: "mmr",
 }
+BATCH_BYTES = 16_000_000
+"""Of texts in a call. A server refuses calls of 64 MB (its proxy.grpc.serverMaxRecvSize), and 1,000
+rows may have twice that."""
+
 _OUR_ID = re.compile(r"[0-9a-f]{32}\Z")
 _DOCUMENT_FIELDS = "doc_id path title type size root content_hash node_count".split()  # noqa: SIM905
 
@@ -98,6 +102,7 @@ class CollectionStore(MilvusStore):
     _retrieval: RetrievalSection = PrivateAttr()
     _terms: TermAnalyzer | None = PrivateAttr()
     _search: MilvusSearch = PrivateAttr()
+    _shortened: int = PrivateAttr(default=0)
 
     def __init__(self, config: Config, index: Index, *, has_words: bool) -> None:
         section = config.vector_store
@@ -121,8 +126,7 @@ class CollectionStore(MilvusStore):
     def add(self, nodes: Sequence[BaseNode], **_: Any) -> list[str]:
         """Write nodes with their embeddings; a node that is there already is replaced."""
         ids = []
-        for start in range(0, len(nodes), BATCH_SIZE):
-            rows = [self._row(node) for node in nodes[start : start + BATCH_SIZE]]
+        for rows in _batches(map(self._row, nodes)):
             # Milvus Lite's upsert keeps what the old row has and the new one has not; its insert
             # replaces. A server's insert would write the row twice, and its upsert replaces.
             self._call("insert" if self._is_lite else "upsert", data=rows)
@@ -273,6 +277,11 @@ class CollectionStore(MilvusStore):
             self._call("alter_collection_properties", properties=kept.as_property())
 
     @property
+    def shortened(self) -> int:
+        """How many rows were written without all of their words, which Milvus has no room for."""
+        return self._shortened
+
+    @property
     def built_index(self) -> Index:
         """The index over the vectors, as it was when the collection was opened."""
         return self._search.index
@@ -293,13 +302,29 @@ class CollectionStore(MilvusStore):
         if self._terms is not None:
             # A passage in the middle of a document seldom says what the document is about.
             title = node.metadata.get("title", "")
-            row[TERMS_FIELD] = self._terms(f"{title}\n{node.get_content()}")
+            terms = self._terms(f"{title}\n{node.get_content()}")
+            row[TERMS_FIELD] = fit(terms)
+            self._shortened += row[TERMS_FIELD] != terms
         return {
             **row,
             "id": node.node_id,
             "text": node.get_content(),
             VECTOR_FIELD: node.get_embedding(),
         }
+
+
+def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        added = sum(len(value.encode()) for value in row.values() if isinstance(value, str))
+        if batch and (len(batch) == BATCH_SIZE or size + added > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += added
+    if batch:
+        yield batch
 
 
 def is_ours(row: Mapping[str, Any]) -> bool:

@@ -4,9 +4,9 @@ import errno
 import os
 
 import grpc
-from pymilvus.exceptions import MilvusException
+from pymilvus.exceptions import DataNotMatchException, MilvusException, ParamError
 
-from rag_app.errors import VectorStoreError
+from rag_app.errors import RowsRefusedError, VectorStoreError
 
 FAILURES = (MilvusException, grpc.RpcError)
 """What pymilvus raises: it passes on some of gRPC's errors as they are, a refused token's too."""
@@ -17,6 +17,9 @@ _NOT_ALLOWED = {grpc.StatusCode.PERMISSION_DENIED, 1401}
 
 _NOT_THERE = {grpc.StatusCode.UNAVAILABLE, 2}
 """gRPC's code, and pymilvus's for a connection that failed."""
+
+_PARAMETER_INVALID = 1100
+"""Milvus's code for values that are too long, of the wrong type, …"""
 
 MAKE_ROOM = "make room on the disk of vector_store.uri, or make it writable, and run the same again"
 
@@ -51,6 +54,13 @@ def as_store_error(error: Exception, uri: str) -> VectorStoreError:
         return VectorStoreError(
             f"the Milvus Lite database {uri} could not be written: {problem}", MAKE_ROOM
         )
+    if (
+        code == _PARAMETER_INVALID
+        or isinstance(error, ParamError | DataNotMatchException)
+        or "exceeds max" in message
+        or "larger than max" in message
+    ):
+        return RowsRefusedError(f"Milvus ({uri}) does not take it: {message}", "see rag-app doctor")
     return VectorStoreError(f"Milvus ({uri}) failed: {message}", "see rag-app doctor")
 
 

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rag_app.config.sections import Config
+from rag_app.documents import node_parser
 from rag_app.documents import read as readers
 from rag_app.errors import InputError, VectorStoreError
 from rag_app.ingestion import pipeline
@@ -244,6 +246,36 @@ def test_long_words_fit_a_row(config: Config, tmp_path: Path) -> None:
     report = ingest(config, [folder])
     assert sorted(report.new) == ["a.md", "base64.txt"]
     assert sum(len(text) for text in texts_in(config)) == 200_005
+
+
+def test_words_beyond_what_a_row_holds_are_left_out_and_told(
+    config: Config, tmp_path: Path
+) -> None:
+    folder = make_files(tmp_path / "thai", {"th.txt": "กขคง" * 3_000, "a.md": "Text."})
+    report = ingest(config, [folder])
+    assert sorted(report.new) == ["a.md", "th.txt"]
+    assert [note for note in report.notes if "1 nodes have more words than Milvus keeps" in note]
+    assert sum(map(len, texts_in(config))) == 4 * 3_000 + 5
+
+
+def test_rows_that_milvus_refuses_are_their_files_matter(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_parser, "MAX_CHARACTERS", 100_000)  # a row holds 65,535
+    folder = make_files(tmp_path / "long", {"a.md": "Text.", "z.md": "Other."})
+    make_files(folder, {"bad.txt": "QUJD" * 20_000, "changed.txt": "Before."})
+    (folder / "bad.txt").rename(tmp_path / "bad.txt")
+    ingest(config, [folder])
+    for name in ("bad.txt", "changed.txt"):
+        shutil.copy(tmp_path / "bad.txt", folder / name)
+    (folder / "z.md").write_text("After.")
+    make_files(folder, {"new.md": "New."})
+    for _ in range(2):
+        report = ingest(config, [folder])
+        assert [skip.path for skip in report.skipped] == ["bad.txt", "changed.txt"]
+        assert all("exceeds max" in skip.reason for skip in report.skipped)
+        assert texts_in(config) == ["After.", "Before.", "New.", "Text."]
+    assert report.unchanged == ("a.md", "new.md", "z.md")
 
 
 def test_index_change_rebuilds_without_new_rows(

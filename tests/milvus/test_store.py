@@ -4,9 +4,11 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from llama_index.core import Settings
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
@@ -20,9 +22,9 @@ from pymilvus import MilvusClient
 
 from rag_app import build_retriever
 from rag_app.config.sections import Config
-from rag_app.errors import CollectionMismatchError, InputError, VectorStoreError
+from rag_app.errors import CollectionMismatchError, InputError, RowsRefusedError, VectorStoreError
 from rag_app.ingestion.run import ingest
-from rag_app.milvus import made_by
+from rag_app.milvus import collection, made_by
 from rag_app.milvus.admin import list_collections
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.lite_files import release
@@ -131,6 +133,55 @@ def test_vectors_are_given_back_by_node(store: CollectionStore) -> None:
     found = vectors(store)
     assert set(found) == {f"{number:032x}" for number in range(3)}
     assert found[f"{2:032x}"] == pytest.approx(node(TEXTS[2], 2).embedding, abs=1e-6)
+
+
+def test_rows_are_written_in_calls_that_a_server_takes(
+    store: CollectionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    call = CollectionStore._call
+
+    def count(self: CollectionStore, method: str, **arguments: Any) -> Any:
+        calls.append(len(arguments["data"]))
+        return call(self, method, **arguments)
+
+    monkeypatch.setattr(CollectionStore, "_call", count)
+    monkeypatch.setattr(collection, "BATCH_BYTES", 10_000)
+    store.add([node("x" * 6_000, number) for number in range(3)])
+    store.add([node("x", number) for number in range(3, 6)])
+    assert calls == [1, 1, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "kind"),
+    [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max", RowsRefusedError),
+        (grpc.StatusCode.UNIMPLEMENTED, "unknown service", VectorStoreError),
+    ],
+)
+def test_what_grpc_says_is_an_error_of_the_store(
+    store: CollectionStore,
+    monkeypatch: pytest.MonkeyPatch,
+    code: grpc.StatusCode,
+    details: str,
+    kind: type[VectorStoreError],
+) -> None:
+    class Refusing(grpc.GenericRpcHandler):  # type: ignore[misc]
+        def service(self, _: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+            return grpc.unary_unary_rpc_method_handler(
+                lambda _, context: context.abort(code, details)
+            )
+
+    with ThreadPoolExecutor(1) as threads:
+        server = grpc.server(threads, [Refusing()])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_unary("/any/thing")
+            monkeypatch.setattr(store.client, "query", lambda **_: call(b""))
+            with pytest.raises(kind, match=details):
+                store.count()
+        server.stop(None).wait()
 
 
 def test_deleting_a_document_leaves_the_others(store: CollectionStore) -> None:

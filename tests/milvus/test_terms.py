@@ -6,6 +6,7 @@ import pytest
 
 from rag_app.config.languages import LANGUAGES, STEMMED
 from rag_app.milvus.terms import TermAnalyzer
+from rag_app.milvus.words import MAX_BYTES, fit
 
 english = TermAnalyzer("english")
 
@@ -34,6 +35,17 @@ english = TermAnalyzer("english")
 )
 def test_terms_of_english_and_of_scripts_without_spaces(text: str, terms: str) -> None:
     assert english(text) == terms
+
+
+@pytest.mark.parametrize("text", ["สวัสดีชาวโลก", "ສະບາຍດີ", "សួស្តីពិភពលោក", "向量数据库", "🦜 parrot "])
+def test_terms_fit_a_row_whole(text: str) -> None:
+    longest = english(text * (16_000 // len(text)))
+    fitting = fit(longest)
+    assert len(fitting.encode()) <= MAX_BYTES
+    assert longest.split(" ")[: len(fitting.split(" "))] == fitting.split(" ")
+    if len(longest.encode()) > MAX_BYTES:
+        assert len(fitting.encode()) > MAX_BYTES - 100
+    assert fit(english(text)) == english(text)
 
 
 def test_standard_neither_stems_nor_drops() -> None:
