@@ -17,7 +17,8 @@ from llama_index.core.llms import CompletionResponse
 from rag_app.answering.packing import Packed
 from rag_app.answering.prompts import number_sources
 from rag_app.answering.synthesizer import RagSynthesizer
-from rag_app.errors import LLMError, LLMUnavailableError, RagAppError, UserError
+from rag_app.errors import InputError, LLMError, LLMUnavailableError, RagAppError, UserError
+from rag_app.questions import check_question
 from rag_app.retrieval.retriever import Retriever
 from rag_app.schema import Record, Source
 
@@ -262,13 +263,15 @@ def read_questions(lines: Iterable[str], name: str) -> Iterator[Question | BadLi
             continue
         if is_json is None:
             is_json = text.startswith("{")
-        if not is_json:
-            yield Question(number, None, text)
-            continue
         try:
-            yield _from_json(number, text)
+            question = _from_json(number, text) if is_json else Question(number, None, text)
+            check_question(question.text)
         except ValueError as error:
             yield BadLine(number, str(error))
+        except InputError as error:
+            yield BadLine(number, error.message)
+        else:
+            yield question
 
 
 def _from_json(number: int, text: str) -> Question:
@@ -281,5 +284,9 @@ def _from_json(number: int, text: str) -> Question:
     question = found.get("question") if isinstance(found, dict) else None
     if not isinstance(question, str) or not question.strip():
         raise ValueError('there is no text under "question"')
-    id_ = found.get("id")
-    return Question(number, None if id_ is None else str(id_), question.strip())
+    id_ = None if found.get("id") is None else str(found["id"])
+    try:
+        (id_ or "").encode()
+    except UnicodeEncodeError:
+        raise ValueError(f'"id" is {id_!r}, which is no valid text') from None
+    return Question(number, id_, question.strip())

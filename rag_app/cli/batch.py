@@ -4,7 +4,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -160,14 +160,15 @@ def _told(summary: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[IO[str]]:
+def _opened(name: str) -> Iterator[Iterable[str]]:
+    """Yield the lines; what is no UTF-8 in one is that line's own error."""
     if name == "-":
-        yield sys.stdin
+        yield (line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer)
         return
     try:
-        with Path(name).open(encoding="utf-8") as file:
+        with Path(name).open(encoding="utf-8", errors="surrogateescape") as file:
             yield file
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InputError(f"{name} cannot be read: {error}", "name a UTF-8 file") from error
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rag_app.citations import cited_numbers
+from rag_app.answering.citations import cited_numbers
 from rag_app.cli.common import (
     common_options,
     echo,
@@ -18,7 +18,7 @@ from rag_app.cli.common import (
     say,
     wants_json,
 )
-from rag_app.errors import InputError
+from rag_app.questions import check_question
 
 if TYPE_CHECKING:
     from rag_app.schema import LedgerEntry, Source
@@ -132,27 +132,21 @@ def retrieve_command(words: tuple[str, ...]) -> None:
 
 
 def _read(words: Sequence[str]) -> str:
-    text = sys.stdin.read() if list(words) == ["-"] else " ".join(words)
-    if not text.strip():
-        raise InputError("the question is empty", 'ask something: rag-app query "What is HNSW?"')
-    return text.strip()
+    if list(words) != ["-"]:
+        return check_question(" ".join(words))
+    return check_question(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"))
 
 
 def print_sources(sources: Sequence["Source"], answer: str) -> None:
-    """Print the sources that an answer cites, and apart from them those that were only read."""
+    """Print the passages that an answer cites, and apart from them those that were only read."""
     cited = set(cited_numbers(answer))
     for heading, wanted in (("Sources:", True), ("Also read:", False)):
-        pages: dict[tuple[int, str, str], list[int]] = {}
-        for source in sources:
-            if (source.number in cited) is wanted:
-                of_source = pages.setdefault((source.number, source.path, source.title), [])
-                if source.page:
-                    of_source.append(source.page)
-        if pages:
+        listed = [source for source in sources if (source.number in cited) is wanted]
+        if listed:
             echo("", heading)
-        for (number, path, title), found in sorted(pages.items()):
-            where = f", page {', '.join(map(str, sorted(set(found))))}" if found else ""
-            echo(f"  [{number}] {path}{where} — {title}")
+        for source in listed:
+            page = f", page {source.page}" if source.page else ""
+            echo(f"  [{source.number}] {source.path}{page} — {source.title}")
 
 
 def _print_ledger(ledger: Sequence["LedgerEntry"], prompt_tokens: int, budget: int) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from rag_app.answering.citations import CITATION
 from rag_app.answering.extractive import NOTHING_RELEVANT
-from rag_app.citations import CITATION
 from rag_app.evaluation.bootstrap import Values
 from rag_app.evaluation.questions import EvalQuestion
 from rag_app.evaluation.results import Outcome

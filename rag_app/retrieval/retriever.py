@@ -12,8 +12,8 @@ from llama_index.core.vector_stores.types import MetadataFilters
 
 from rag_app.config.sections import RetrievalSection
 from rag_app.embedding.base import Embedder
-from rag_app.errors import InputError
 from rag_app.milvus.collection import CollectionStore
+from rag_app.questions import check_question
 from rag_app.retrieval.expansion import expand
 from rag_app.retrieval.filter_text import parse_filter
 from rag_app.retrieval.modes import Asked, needs_vectors
@@ -86,14 +86,15 @@ class Retriever(BaseRetriever):
         return [self._refine(bundle, nodes) for bundle, nodes in zip(bundles, found, strict=True)]
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        if not query_bundle.query_str.strip():
-            raise InputError("the question is empty", "ask something")
+        check_question(query_bundle.query_str)
         vectors = []
         if self._embedder is not None and needs_vectors(self._section.mode):
-            vectors = [
+            # Left in the bundle, as LlamaIndex's own retriever does: what answers may need it, too.
+            query_bundle.embedding = (
                 query_bundle.embedding
                 or self._embedder.get_agg_embedding_from_queries(query_bundle.embedding_strs)
-            ]
+            )
+            vectors = [query_bundle.embedding]
         asked = Asked([query_bundle.query_str], vectors)
         (nodes,) = self._store.find(asked, self._search, filters=self._filters)
         return self._refine(query_bundle, nodes)

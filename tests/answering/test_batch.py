@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from click.testing import Result
 from llama_index.core.llms import CompletionResponse
 
 from rag_app import app as query_engine
+from rag_app.answering.batch import BadLine, read_questions
 from rag_app.config.sections import Config
 from rag_app.errors import InputError, LLMError, LLMUnavailableError
 from rag_app.evaluation.results import Outcome, ResultsFile
@@ -225,3 +227,32 @@ def test_what_is_no_file_has_no_lines(here: Path) -> None:
     fifo = here / "pipe"
     os.mkfifo(fifo)
     assert read_own_lines(fifo, "{", dict, what="x", remedy="y") == []
+
+
+@pytest.mark.parametrize("through", ["file", "stdin"])
+def test_line_that_is_not_utf_8_is_that_lines_error(
+    through: str, ingested: Config, run: Run, monkeypatch: pytest.MonkeyPatch, here: Path
+) -> None:
+    monkeypatch.setattr(query_engine, "build_llm", lambda _section: PickyLLM())
+    lines = "What is HNSW?\nWo ist Köln?\nWhat is nprobe?\n".encode("latin-1")
+    (here / "asked.txt").write_bytes(lines)
+    name, stdin = ("-", lines) if through == "stdin" else ("asked.txt", None)
+    result = run("batch", name, *WITH_LLM, input=stdin)
+    assert result.exit_code == 2
+    assert "line 2: the question is not UTF-8 from character 9 on" in result.stderr
+    answered = [json.loads(line)["line"] for line in result.stdout.splitlines()]
+    assert sorted(answered) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (r'{"question": "a \ud800"}', "the question is not UTF-8"),
+        (r'{"question": "a", "id": "\ud800"}', '"id" is .* no valid text'),
+    ],
+)
+def test_half_a_character_in_json_is_that_lines_error(line: str, reason: str) -> None:
+    (bad,) = read_questions([line], "asked.jsonl")
+    assert isinstance(bad, BadLine)
+    assert re.match(reason, bad.reason)
+    json.dumps(bad.to_dict(), ensure_ascii=False).encode()

@@ -412,6 +412,23 @@ def test_a_question_needs_no_quotes(command: str, ingested: Config, run: Run) ->
 
 
 @pytest.mark.parametrize("command", ["query", "retrieve"])
+@pytest.mark.parametrize("through", ["argument", "stdin"])
+def test_question_that_is_not_utf_8_is_the_users_mistake(
+    command: str, through: str, ingested: Config, run: Run
+) -> None:
+    latin = "Wo ist Köln?".encode("latin-1")
+    typed, stdin = (
+        ("-", latin) if through == "stdin" else (latin.decode("utf-8", "surrogateescape"), None)
+    )
+    result = run(command, typed, *SMALL, input=stdin)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-2:] == [
+        r"Error: the question is not UTF-8 from character 9 on: 'Wo ist K\udcf6ln?'",
+        "  try: write it in UTF-8 (iconv -f latin1 -t utf-8 turns a file into it)",
+    ]
+
+
+@pytest.mark.parametrize("command", ["query", "retrieve"])
 def test_a_dash_reads_the_question_from_standard_input(
     command: str, ingested: Config, run: Run
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from rag_app.cli import common, documents
+from rag_app.cli import common
 from rag_app.cli.terminal import json_text, many_lines, one_line
 from rag_app.config.sections import Config
 from rag_app.errors import LLMError
@@ -108,11 +108,11 @@ def test_hostile_file_is_reported_harmlessly(
 
 
 def test_errors_cannot_forge_lines(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_label: str) -> None:
+    def fail(*_: object) -> None:
         raise LLMError("the server says \x1b[2J\nError: all is lost", "rm -rf \u202e/")
 
-    monkeypatch.setattr(documents, "progress_bar", fail)
-    result = run("ingest", ".")
+    monkeypatch.setattr("rag_app.milvus.stored_documents.list_documents", fail)
+    result = run("documents")
     assert result.exit_code == 1
     shown = result.stderr.splitlines()[-3:]
     assert shown[0] == r"Error: the server says \x1b[2J"
@@ -120,13 +120,13 @@ def test_errors_cannot_forge_lines(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_traceback_and_log_are_harmless(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_label: str) -> None:
+    def fail(*_: object) -> None:
         logging.getLogger("a library").warning("ignoring %s", "\x1b]0;owned\x07")
         raise RuntimeError("\x1b[2J")
 
-    monkeypatch.setattr(documents, "progress_bar", fail)
+    monkeypatch.setattr("rag_app.milvus.stored_documents.list_documents", fail)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    result = run("ingest", ".", "-v")
+    result = run("documents", "-v")
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
     assert r"ignoring \x1b]0;owned\x07" in result.stderr

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rag_app.citations import cited_numbers
+from rag_app.answering.citations import cited_numbers
 
 
 @pytest.mark.parametrize(
