@@ -117,6 +117,8 @@ class RagApp:
         self._embedder: _Part[Embedder] = _Part(
             lambda: embedder or build_embedder(config.embedding)
         )
+        # One for all calls: it keeps the vectors of sentences that come again.
+        self._extractor = _Part(lambda: make_extractor(config, self.embedder))
         self._reranker = _Part(lambda: build_reranker(config.retrieval.reranker, MOST_NODES))
         self._llm: _Part[PackableLLM] = _Part(
             lambda: llm or build_llm(config.llm),
@@ -139,7 +141,7 @@ class RagApp:
 
         What was made of this app raises InputError or the library's own error afterwards.
         """
-        for part in (self._llm, self._reranker, self._embedder, self._store):
+        for part in (self._llm, self._extractor, self._reranker, self._embedder, self._store):
             part.close()
 
     @property
@@ -274,7 +276,7 @@ class RagApp:
         llm = self.llm if self._answers_by_llm else None
         retriever = self._retriever(config, filters)
         if llm is None:
-            return retriever, make_synthesizer(config, self.embedder, streaming=streaming)
+            return retriever, ExtractiveSynthesizer(self._extractor(), streaming=streaming)
         sampling = _sampling(self.config.llm, config.llm)
         return retriever, make_synthesizer(config, streaming=streaming, llm=llm, sampling=sampling)
 
@@ -339,8 +341,7 @@ def make_synthesizer(
         If the configured backend cannot run here.
     """
     if llm is None and config.llm.backend == "extractive":
-        extractor = Extractor(config.llm.extractive, embedder or build_embedder(config.embedding))
-        return ExtractiveSynthesizer(extractor, streaming=streaming)
+        return ExtractiveSynthesizer(make_extractor(config, embedder), streaming=streaming)
     return PromptSynthesizer(
         llm or build_llm(config.llm),
         PromptTemplate.load(config.prompt.template),
@@ -384,3 +385,12 @@ def _sampling(built: LLMSection, asked: LLMSection) -> dict[str, Any]:
 
     before = of(built)
     return {name: value for name, value in of(asked).items() if before.get(name) != value}
+
+
+def make_extractor(config: Config, embedder: Embedder | None = None) -> Extractor:
+    """Return what quotes, with this embedder or the configured one."""
+    return Extractor(
+        config.llm.extractive,
+        embedder or build_embedder(config.embedding),
+        config.retrieval.language,
+    )

@@ -161,14 +161,20 @@ class IngestReport(Record):
 
 @dataclass(frozen=True)
 class Source(Record):
-    """A context that an answer rests on.
+    """A passage that an answer rests on: one context of the prompt.
 
     Attributes
     ----------
     number
-        Of its document, as cited in the answer: ``[1]``.
+        As cited in the answer, ``[1]``: from 1, in prompt order.
     id
         Of the node.
+    document_id
+        Of the document.
+    path
+        Of the document, relative to the ingested folder.
+    type
+        Of the document: "markdown", "pdf", …
     page
         From 1, for documents that have pages.
     score
@@ -179,9 +185,11 @@ class Source(Record):
 
     number: int
     id: str
+    document_id: str
     path: str
     file_name: str
     title: str
+    type: str
     page: int | None
     score: float | None
     text: str

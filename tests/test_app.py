@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,23 +27,28 @@ from pydantic import Field, PrivateAttr
 
 from rag_app import app as wiring
 from rag_app.answering.batch import Question
-from rag_app.answering.extractive import NOTHING_RELEVANT, Extractor
+from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.answering.prompts import PromptTemplate
 from rag_app.answering.synthesizer import PromptSynthesizer
 from rag_app.app import build_batch, build_index, build_query_engine, build_retriever
-from rag_app.config.sections import Config, ExtractiveSection
+from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
 from rag_app.errors import ConfigError, InputError, LLMError
 from rag_app.ingestion.run import ingest
 from rag_app.llms import PackableLLM, Reply, build_llm
 from rag_app.milvus.store import open_store
-from rag_app.schema import Source
-from tests.conftest import HNSW_PAGE, FakeEmbedder, MakeConfig, make_files, words
+from tests.conftest import HNSW_PAGE, MakeConfig, make_files, words
 
 HNSW = "What do the parameters M and efConstruction of HNSW mean?"
 ASKED = Question(line=1, id=None, text=HNSW)
 NOBODY = "http://127.0.0.1:9/v1"
 """Where nothing listens: port 9 is "discard"."""
+
+
+def contexts_of(prompt: str) -> list[str]:
+    """Return the contexts in a prompt of the built-in template, without their numbers."""
+    fenced = re.findall(r"^\[\d+\] <(\w+)>\n(.*?)\n</\1>$", prompt, re.DOTALL | re.MULTILINE)
+    return [text for _, text in fenced]
 
 
 class EchoLLM(CustomLLM, PackableLLM):
@@ -65,11 +71,14 @@ class EchoLLM(CustomLLM, PackableLLM):
     def count_tokens(self, prompt: str) -> int:
         return len(words(prompt))
 
+    def count_text_tokens(self, text: str) -> int:
+        return len(words(text))
+
     def _answer_to(self, prompt: str) -> str:
         self._prompts.append(prompt)
         if self.script:
             return self.script.pop(0)
-        return prompt.rpartition("\n[")[2].partition("\n\nQuestion:")[0]
+        return (contexts_of(prompt) or [prompt])[-1]
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **_: Any) -> CompletionResponse:
@@ -166,10 +175,11 @@ def test_metadata_has_sources_ledger_and_counts(ingested: Config, llm: EchoLLM) 
     assert [entry.rank for entry in about["ledger"]] == list(range(1, len(about["ledger"]) + 1))
     for source, node in zip(about["sources"], response.source_nodes, strict=True):
         assert source.id == node.node_id
-        assert f"[{source.number}] {source.text}" in prompt
+    assert contexts_of(prompt) == [source.text for source in about["sources"]]
+    numbers = [source.number for source in about["sources"]]
+    assert numbers == list(range(1, len(numbers) + 1))
     best = about["sources"][-1]
     assert (best.path, best.file_name, best.title) == ("index.md", "index.md", "Index types")
-    assert best.number == max(source.number for source in about["sources"])
 
 
 def test_contexts_that_do_not_fit_the_window_are_dropped(ingested: Config, llm: EchoLLM) -> None:
@@ -311,45 +321,6 @@ async def test_extractive_streams_and_awaits_the_same(ingested: Config) -> None:
 
 def test_extractive_says_so_when_nothing_is_relevant(ingested: Config) -> None:
     assert str(build_query_engine(ingested).query("zzz qqq xyzzy")) == NOTHING_RELEVANT
-
-
-def source(text: str, number: int = 1) -> Source:
-    return Source(number, f"{number}", "a.md", "a.md", "A title", None, 1.0, text)
-
-
-def extract(question: str, *sources: Source, **section: Any) -> str:
-    settings = ExtractiveSection(**{"min_similarity": 0.1, **section})
-    return Extractor(settings, FakeEmbedder()).answer(question, sources)
-
-
-def test_extractor_quotes_at_most_so_many_sentences() -> None:
-    text = " ".join(f"The index number {n} is a graph of vectors." for n in range(9))
-    for most in (1, 2, 5):
-        assert len(extract("index graph", source(text), max_sentences=most).splitlines()) == most
-
-
-def test_extractor_quotes_the_closest_first_with_its_source() -> None:
-    answer = extract(
-        "How long do I knead the dough?",
-        source("The index is a graph of many vectors.", 1),
-        source("Knead the dough for ten long minutes. The oven has to be hot.", 2),
-    )
-    assert answer.splitlines()[0] == "“Knead the dough for ten long minutes.” [2]"
-
-
-def test_extractor_quotes_no_sentence_below_the_threshold() -> None:
-    sentence = source("Knead the dough for ten long minutes.")
-    assert extract("vectors", sentence, min_similarity=0.5) == NOTHING_RELEVANT
-    assert extract("dough", source("   ")) == NOTHING_RELEVANT
-    assert extract("dough") == NOTHING_RELEVANT
-
-
-def test_extractor_joins_wrapped_lines_and_quotes_no_markup() -> None:
-    answer = extract(
-        "knead dough minutes",
-        source("# Knead dough minutes\n\n|---|---|\n\nKnead the dough\nfor ten minutes, slowly.\n"),
-    )
-    assert answer == "“Knead the dough for ten minutes, slowly.” [1]"
 
 
 # --- wherever LlamaIndex takes one ---------------------------------------------------------------

@@ -9,7 +9,9 @@ from llama_index.core.chat_engine.condense_question import DEFAULT_PROMPT
 from llama_index.core.llms import ChatMessage, MessageRole
 from llama_index.core.memory import ChatMemoryBuffer
 
+from rag_app.answering.fencing import Neutralizer
 from rag_app.llms import PackableLLM
+from rag_app.questions import check_question
 from rag_app.schema import Source
 
 
@@ -37,6 +39,7 @@ class ChatEngine(CondenseQuestionChatEngine):
             ),
             llm=llm,
         )
+        self._neutralize = Neutralizer(llm.special_tokens())
         self.sources: Sequence[Source] = ()
 
     def stream(self, question: str) -> Iterator[str]:
@@ -51,6 +54,7 @@ class ChatEngine(CondenseQuestionChatEngine):
             As the query engine.
         """
         self.sources = ()
+        question = self._neutralize(check_question(question))
         asked = self._condense_question(self._memory.get(), question)
         response = self._query_engine.query(asked)
         self.sources = (response.metadata or {}).get("sources", ())
@@ -59,7 +63,7 @@ class ChatEngine(CondenseQuestionChatEngine):
             pieces.append(piece)
             yield piece
         for role, text in ((MessageRole.USER, question), (MessageRole.ASSISTANT, "".join(pieces))):
-            self._memory.put(ChatMessage(role=role, content=text))
+            self._memory.put(ChatMessage(role=role, content=self._neutralize(text)))
 
     def reset(self) -> None:
         """Forget the conversation."""

@@ -72,6 +72,7 @@ def pack(
     nodes: Sequence[NodeWithScore],
     render: Render,
     count_tokens: CountTokens,
+    count_text_tokens: CountTokens,
     budget: int,
     order: Order = best_last,
 ) -> Packed:
@@ -88,6 +89,8 @@ def pack(
         Makes the whole prompt of nodes in prompt order.
     count_tokens
         Counts a prompt in the LLM's own tokens, chat template included.
+    count_text_tokens
+        Counts a text in them, for the ledger.
     budget
         Most tokens that the prompt may have.
     order
@@ -122,7 +125,7 @@ def pack(
     entries = []
     for rank, node in enumerate(nodes, start=1):
         fate, reason = _fate(rank, len(kept), trimmed is not None, budget)
-        tokens = count_tokens(node.node.get_content(MetadataMode.NONE))
+        tokens = count_text_tokens(node.node.get_content(MetadataMode.NONE))
         entries.append(_entry(rank, node, fate, tokens, reason))
     return Packed(ordered, tuple(entries), prompt, count_tokens(prompt), budget)
 

@@ -3,22 +3,31 @@
 Text only. A template is a Jinja file with three variables, all of which it must use:
 
 ``contexts``
-    Best last. Each has ``number``, ``text``, ``path``, ``title`` and ``score``.
+    Passages, best last. Each has ``number``, ``text``, ``path``, ``title``, ``page`` and ``score``;
+    its number is the one in the printed list, so ``[1]`` in the answer leads to one passage.
 ``sources``
-    The documents that the contexts come from, each once, best last. Each has ``number``, ``path``
-    and ``title``; a context's number is that of its source, so ``[1]`` in the answer is ``[1]`` in
-    the printed list.
+    The same passages, for a list of where they come from: a line each.
 ``question``
     As the user asked it.
+
+and one that it should use:
+
+``marker``
+    A word that stands in no context: nothing in a context can pretend to be its end.
+
+Documents are of unknown origin. In all of these the special tokens of models are broken up, and
+titles and paths have one line and no brackets.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from rag_app.answering.fencing import KNOWN_FAMILIES, Neutralizer, make_marker, name_line
 from rag_app.errors import ConfigError
 from rag_app.schema import Source
 
@@ -26,6 +35,7 @@ if TYPE_CHECKING:  # 0.65 s, and a template is checked whenever a configuration 
     from llama_index.core.schema import NodeWithScore
 
 VARIABLES = ("contexts", "sources", "question")
+MARKER = "marker"
 BUILT_IN = Path(__file__).with_name("answer.jinja")
 """The walk-through's prompt: relevance first, then an answer in under two sentences."""
 
@@ -68,10 +78,10 @@ class PromptTemplate:
                     f"the prompt template {name} lacks the variable {variable!r}",
                     f"put {{{{ {variable} }}}}, or a loop over it, where it belongs",
                 )
-        if unknown := sorted(used - set(VARIABLES)):
+        if unknown := sorted(used - {*VARIABLES, MARKER}):
             raise ConfigError(
                 f"the prompt template {name} uses the unknown variable {unknown[0]!r}",
-                f"it may use {', '.join(VARIABLES)}",
+                f"it may use {', '.join(VARIABLES)} and {MARKER}",
             )
 
     @classmethod
@@ -92,20 +102,40 @@ class PromptTemplate:
                 "set prompt.template to a readable UTF-8 file, or leave it out",
             ) from None
 
-    def render(self, sources: Sequence[Source], question: str) -> str:
-        """Render the prompt; `sources` are the contexts in prompt order, from `number_sources`.
+    def render(
+        self, sources: Sequence[Source], question: str, neutralize: Neutralizer = KNOWN_FAMILIES
+    ) -> str:
+        """Render the prompt.
+
+        Parameters
+        ----------
+        sources
+            The contexts in prompt order, from `number_sources`.
+        neutralize
+            Knows the special tokens of the model that will read it.
 
         Raises
         ------
         ConfigError
             If the template asks for something that contexts or sources do not have.
         """
-        unique = {source.number: source for source in sources}
+        safe = [
+            replace(
+                source,
+                text=neutralize(source.text),
+                title=neutralize(name_line(source.title)),
+                path=neutralize(name_line(source.path)),
+                file_name=neutralize(name_line(source.file_name)),
+            )
+            for source in sources
+        ]
+        asked = neutralize(question)
         try:
             return self._template.render(
-                contexts=sources,
-                sources=[unique[number] for number in sorted(unique)],
-                question=question,
+                contexts=safe,
+                sources=safe,
+                question=asked,
+                marker=make_marker(safe, asked),
             )
         except Exception as error:  # a template's expressions can end in anything Python raises
             raise ConfigError(
@@ -115,25 +145,21 @@ class PromptTemplate:
 
 
 def number_sources(nodes: Sequence["NodeWithScore"]) -> list[Source]:
-    """Turn nodes in prompt order (best last) into numbered contexts.
-
-    A document's number is its place among the documents ordered best last, so that each number
-    stands once in the prompt's list of sources and once in the printed one.
-    """
-    best_first = dict.fromkeys(_path(node) for node in reversed(nodes))
-    numbers = {path: number for number, path in enumerate(reversed(list(best_first)), start=1)}
+    """Turn nodes in prompt order (best last) into contexts, numbered from 1 in this order."""
     return [
         Source(
-            number=numbers[_path(node)],
+            number=number,
             id=node.node.node_id,
+            document_id=node.node.ref_doc_id or "",
             path=_path(node),
             file_name=str(node.metadata.get("file_name", "")),
             title=str(node.metadata.get("title", "")),
+            type=str(node.metadata.get("type", "")),
             page=node.metadata.get("page"),
             score=node.score,
             text=node.node.get_content(),
         )
-        for node in nodes
+        for number, node in enumerate(nodes, start=1)
     ]
 
 

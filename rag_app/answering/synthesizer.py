@@ -7,6 +7,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import closing
+from functools import cached_property
 from typing import Any
 
 from llama_index.core.base.response.schema import (
@@ -29,12 +30,14 @@ from llama_index.core.response_synthesizers import BaseSynthesizer
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType, TextNode
 
 from rag_app.answering.extractive import NOTHING_RELEVANT, Extractor
+from rag_app.answering.fencing import Neutralizer
 from rag_app.answering.packing import ORDERS, Packed, keep_all
 from rag_app.answering.packing import pack as pack_nodes
 from rag_app.answering.prompts import PromptTemplate, number_sources
 from rag_app.errors import InputError
 from rag_app.llms import PackableLLM, Reply
 from rag_app.llms.replies import empty_answer
+from rag_app.questions import check_question
 
 
 class RagSynthesizer(BaseSynthesizer):
@@ -75,19 +78,19 @@ class RagSynthesizer(BaseSynthesizer):
         """Return how many prompt tokens the LLM looked up in its prefix cache, and found."""
 
     @abstractmethod
-    def _answer(self, question: str, packed: Packed) -> CompletionResponse:
+    def _answer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
         """Answer at once."""
 
     @abstractmethod
-    def _stream(self, question: str, packed: Packed) -> CompletionResponseGen:
+    def _stream(self, query: QueryBundle, packed: Packed) -> CompletionResponseGen:
         """Answer piece by piece."""
 
     @abstractmethod
-    async def _aanswer(self, question: str, packed: Packed) -> CompletionResponse:
+    async def _aanswer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
         """Answer at once, from an event loop."""
 
     @abstractmethod
-    def _astream(self, question: str, packed: Packed) -> CompletionResponseAsyncGen:
+    def _astream(self, query: QueryBundle, packed: Packed) -> CompletionResponseAsyncGen:
         """Answer piece by piece, from an event loop."""
 
     def synthesize(
@@ -108,12 +111,12 @@ class RagSynthesizer(BaseSynthesizer):
         LLMError
             If the LLM fails.
         """
-        question = _question(query)
-        packed = self.pack(question, nodes)
+        asked = _asked(query)
+        packed = self.pack(asked.query_str, nodes)
         about = _about(packed, additional_source_nodes)
         if self._streaming:
-            return StreamingResponse(_texts(self._stream(question, packed), about), **about)
-        return Response(_text(self._answer(question, packed), about), **about)
+            return StreamingResponse(_texts(self._stream(asked, packed), about), **about)
+        return Response(_text(self._answer(asked, packed), about), **about)
 
     async def asynthesize(
         self,
@@ -123,22 +126,24 @@ class RagSynthesizer(BaseSynthesizer):
         **_: Any,
     ) -> RESPONSE_TYPE:
         """Answer as `synthesize` does, from any event loop."""
-        question = _question(query)
-        packed = await asyncio.to_thread(self.pack, question, nodes)
+        asked = _asked(query)
+        packed = await asyncio.to_thread(self.pack, asked.query_str, nodes)
         about = _about(packed, additional_source_nodes)
         if self._streaming:
-            return AsyncStreamingResponse(_atexts(self._astream(question, packed), about), **about)
-        return Response(_text(await self._aanswer(question, packed), about), **about)
+            return AsyncStreamingResponse(_atexts(self._astream(asked, packed), about), **about)
+        return Response(_text(await self._aanswer(asked, packed), about), **about)
 
     def get_response(self, query_str: str, text_chunks: Sequence[str], **_: Any) -> str:
         """Answer from bare texts that come best first, as LlamaIndex's own synthesizers can."""
-        packed = self.pack(_question(query_str), _as_nodes(text_chunks))
-        return _text(self._answer(query_str, packed), _about(packed))
+        asked = _asked(query_str)
+        packed = self.pack(query_str, _as_nodes(text_chunks))
+        return _text(self._answer(asked, packed), _about(packed))
 
     async def aget_response(self, query_str: str, text_chunks: Sequence[str], **_: Any) -> str:
         """Answer as `get_response` does, from any event loop."""
-        packed = await asyncio.to_thread(self.pack, _question(query_str), _as_nodes(text_chunks))
-        return _text(await self._aanswer(query_str, packed), _about(packed))
+        asked = _asked(query_str)
+        packed = await asyncio.to_thread(self.pack, query_str, _as_nodes(text_chunks))
+        return _text(await self._aanswer(asked, packed), _about(packed))
 
     def _get_prompts(self) -> PromptDictType:
         return {}
@@ -174,13 +179,20 @@ class PromptSynthesizer(RagSynthesizer):
         self._template = template
         self._packable = llm
 
+    @cached_property
+    def _neutralize(self) -> Neutralizer:
+        return Neutralizer(self._packable.special_tokens())
+
     def pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
         """Keep what fits the LLM's window, less the answer."""
         metadata = self._packable.metadata
         return pack_nodes(
             nodes,
-            lambda ordered: self._template.render(number_sources(ordered), question),
+            lambda ordered: self._template.render(
+                number_sources(ordered), question, self._neutralize
+            ),
             self._packable.count_tokens,
+            self._packable.count_text_tokens,
             metadata.context_window - self._sampling.get("max_tokens", metadata.num_output),
             self._order,
         )
@@ -204,23 +216,23 @@ class PromptSynthesizer(RagSynthesizer):
         """Ask the LLM for its counters."""
         return self._packable.prefix_cache()
 
-    def _answer(self, question: str, packed: Packed) -> CompletionResponse:
+    def _answer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
         if not packed.nodes:
             return CompletionResponse(text=NOTHING_RELEVANT)
         return self._llm.complete(packed.prompt, **self._sampling)
 
-    def _stream(self, question: str, packed: Packed) -> CompletionResponseGen:
+    def _stream(self, query: QueryBundle, packed: Packed) -> CompletionResponseGen:
         if not packed.nodes:
             yield _piece(NOTHING_RELEVANT)
             return
         yield from self._llm.stream_complete(packed.prompt, **self._sampling)
 
-    async def _aanswer(self, question: str, packed: Packed) -> CompletionResponse:
+    async def _aanswer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
         if not packed.nodes:
             return CompletionResponse(text=NOTHING_RELEVANT)
         return await self._llm.acomplete(packed.prompt, **self._sampling)
 
-    async def _astream(self, question: str, packed: Packed) -> CompletionResponseAsyncGen:
+    async def _astream(self, query: QueryBundle, packed: Packed) -> CompletionResponseAsyncGen:
         if not packed.nodes:
             yield _piece(NOTHING_RELEVANT)
             return
@@ -244,32 +256,32 @@ class ExtractiveSynthesizer(RagSynthesizer):
     ) -> Generator[tuple[int, Reply], None, None]:
         """Quote for one question after the other."""
         for index, (question, found) in enumerate(zip(questions, packed, strict=True)):
-            yield index, self._answer(question, found)
+            yield index, self._answer(QueryBundle(question), found)
 
     def prefix_cache(self) -> tuple[int, int]:
         """There is no LLM, and so no cache."""
         return 0, 0
 
-    def _answer(self, question: str, packed: Packed) -> CompletionResponse:
-        text = self._extractor.answer(question, number_sources(packed.nodes))
+    def _answer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
+        sources = number_sources(packed.nodes)
+        text = self._extractor.answer(query.query_str, sources, query.embedding)
         return CompletionResponse(text=text)
 
-    def _stream(self, question: str, packed: Packed) -> CompletionResponseGen:
-        yield from map(_piece, self._answer(question, packed).text.splitlines(keepends=True))
+    def _stream(self, query: QueryBundle, packed: Packed) -> CompletionResponseGen:
+        yield from map(_piece, self._answer(query, packed).text.splitlines(keepends=True))
 
-    async def _aanswer(self, question: str, packed: Packed) -> CompletionResponse:
-        return await asyncio.to_thread(self._answer, question, packed)
+    async def _aanswer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
+        return await asyncio.to_thread(self._answer, query, packed)
 
-    async def _astream(self, question: str, packed: Packed) -> CompletionResponseAsyncGen:
-        for line in (await self._aanswer(question, packed)).text.splitlines(keepends=True):
+    async def _astream(self, query: QueryBundle, packed: Packed) -> CompletionResponseAsyncGen:
+        for line in (await self._aanswer(query, packed)).text.splitlines(keepends=True):
             yield _piece(line)
 
 
-def _question(query: QueryType) -> str:
-    question = query.query_str if isinstance(query, QueryBundle) else query
-    if not question.strip():
-        raise InputError("the question is empty", 'ask something: rag-app query "What is HNSW?"')
-    return question
+def _asked(query: QueryType) -> QueryBundle:
+    asked = query if isinstance(query, QueryBundle) else QueryBundle(query)
+    check_question(asked.query_str)
+    return asked
 
 
 def _about(packed: Packed, additional: Sequence[NodeWithScore] | None = None) -> dict[str, Any]:

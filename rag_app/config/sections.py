@@ -278,10 +278,10 @@ class PromptSection(Section):
 
 
 class ExtractiveSection(Section):
-    """Answers without a model: sentences quoted from the contexts."""
+    """Answers without a model: sentences, rows and code blocks quoted from the contexts."""
 
     max_sentences: int = Field(default=3, ge=1, le=10)
-    """At most this many sentences are quoted."""
+    """At most this many are quoted."""
     min_similarity: float = Field(default=0.3, ge=-1.0, le=1.0)
     """Sentences whose cosine to the question is lower are not relevant; if all are, the answer
     says that nothing relevant was found."""

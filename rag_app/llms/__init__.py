@@ -24,6 +24,14 @@ class PackableLLM(LLM):
         """Count a prompt in the model's own tokens, chat template included where one is applied."""
 
     @abstractmethod
+    def count_text_tokens(self, text: str) -> int:
+        """Count a text in the model's own tokens, without chat template and special tokens."""
+
+    def special_tokens(self) -> frozenset[str]:
+        """Return what its tokenizer takes for a token of its own; empty: it is not at hand."""
+        return frozenset()
+
+    @abstractmethod
     def generate_each(
         self, prompts: Sequence[str], **kwargs: Any
     ) -> Generator[tuple[int, Reply], None, None]:

@@ -106,6 +106,19 @@ class VllmEngine(PackableLLM):
         """Count a prompt's tokens as the engine gets them, chat template included."""
         return len(self._tokens_of_prompt(prompt))
 
+    def count_text_tokens(self, text: str) -> int:
+        """Count a text's tokens alone."""
+        with self._tokenizer_lock:
+            return len(self._own_tokenizer().encode(text, add_special_tokens=False))
+
+    def special_tokens(self) -> frozenset[str]:
+        """Ask the engine's tokenizer."""
+        with self._tokenizer_lock:
+            tokenizer = self._own_tokenizer()
+            added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+            special = {token.content for token in added if token.special}
+            return frozenset({*special, *map(str, tokenizer.all_special_tokens)})
+
     def prefix_cache(self) -> tuple[int, int]:
         """Return how many prompt tokens the engine has looked up in its prefix cache, and found."""
         return self._shared.prefix_cache()

@@ -85,6 +85,10 @@ class VllmServer(OpenAILike, PackableLLM):
         """
         return _count(self._http, self.model, prompt, chat=self.is_chat_model)
 
+    def count_text_tokens(self, text: str) -> int:
+        """Ask the server how many tokens it makes of a text alone. Raises as `count_tokens`."""
+        return _count(self._http, self.model, text, chat=False, special=False)
+
     def generate_each(
         self, prompts: Sequence[str], **kwargs: Any
     ) -> Generator[tuple[int, Reply], None, None]:
@@ -334,13 +338,14 @@ def _is_chat(http: httpx.Client, endpoint: str, model: str) -> bool:
     return True
 
 
-def _count(http: httpx.Client, model: str, prompt: str, *, chat: bool) -> int:
+def _count(http: httpx.Client, model: str, prompt: str, *, chat: bool, special: bool = True) -> int:
     asked: dict[str, Any] = {"model": model}
     if chat:
         asked["messages"] = [{"role": "user", "content": prompt}]
         asked["add_generation_prompt"] = True
     else:
         asked["prompt"] = prompt
+        asked["add_special_tokens"] = special
     count = _ask(http, "POST", "/tokenize", asked).get("count")
     if not isinstance(count, int):
         raise LLMError(

@@ -34,7 +34,7 @@ def count(prompt: str) -> int:
 
 
 def packed(budget: int, *lengths: int) -> Packed:
-    return pack(nodes(*lengths), render, count, budget)
+    return pack(nodes(*lengths), render, count, count, budget)
 
 
 def ranks(result: Packed) -> list[int]:
@@ -102,7 +102,7 @@ SENTENCES = "First sentence has five words. " + "Second one has five too. " * 3
 
 def test_best_node_is_trimmed_to_its_first_sentences_if_it_does_not_fit_whole() -> None:
     long = NodeWithScore(node=TextNode(id_="1" * 32, text=SENTENCES), score=1.0)
-    result = pack([long, *nodes(3)], render, count, HEAD + 12)
+    result = pack([long, *nodes(3)], render, count, count, HEAD + 12)
     (kept,) = result.nodes
     assert kept.node.get_content() == "First sentence has five words. Second one has five too."
     assert (kept.node.node_id, kept.score) == ("1" * 32, 1.0)
@@ -139,7 +139,7 @@ def test_prompt_is_counted_whole() -> None:
     def merging(prompt: str) -> int:
         return len(set(words(prompt)))
 
-    assert len(pack(nodes(10, 20, 30), render, merging, HEAD + 3).nodes) == 3
+    assert len(pack(nodes(10, 20, 30), render, merging, count, HEAD + 3).nodes) == 3
 
 
 def test_without_a_window_all_are_kept_best_last() -> None:
@@ -155,10 +155,10 @@ def test_without_a_window_all_are_kept_best_last() -> None:
 )
 def test_order_of_the_prompt(order: str, wanted: list[int]) -> None:
     """Whatever the order, the worst is dropped first, and the ledger is best first."""
-    result = pack(nodes(5, 5, 5, 90), render, count, 100, ORDERS[order])
+    result = pack(nodes(5, 5, 5, 90), render, count, count, 100, ORDERS[order])
     assert ranks(result) == wanted
     assert [entry.rank for entry in result.ledger] == [1, 2, 3, 4]
-    dropped = pack(nodes(10, 20, 30), render, count, HEAD + 59, ORDERS[order])
+    dropped = pack(nodes(10, 20, 30), render, count, count, HEAD + 59, ORDERS[order])
     assert sorted(ranks(dropped)) == [1, 2]
     assert dropped.prompt == render(dropped.nodes)
 

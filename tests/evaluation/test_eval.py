@@ -24,7 +24,7 @@ from rag_app.llms import Reply
 from rag_app.load import load_config
 from rag_app.milvus.store import open_store
 from tests.conftest import FakeEmbedder, json_of, release_databases
-from tests.test_app import EchoLLM
+from tests.test_app import EchoLLM, contexts_of
 
 Run = Callable[..., Result]
 
@@ -466,19 +466,11 @@ def test_order_of_contexts_is_a_variant(
     )
     summary = json_of(result)
     assert len({each["collection"] for each in summary["variants"]}) == 1
-    orders = [[_contexts(each) for each in llm.prompts[at : at + 4]] for at in (0, 4, 8)]
+    orders = [[contexts_of(each) for each in llm.prompts[at : at + 4]] for at in (0, 4, 8)]
     for last, first, canonical in zip(*orders, strict=True):
         assert first == last[::-1]
         assert sorted(first) == sorted(canonical)
     assert orders[2] not in orders[:2]
-
-
-def _contexts(prompt: str) -> list[str]:
-    """Return the contexts without their numbers, which follow from the order."""
-    return [
-        part.split("] ", 1)[1]
-        for part in prompt.split("Context:")[1].partition("\n\nQuestion")[0].split("\n[")[1:]
-    ]
 
 
 class _FailingJudge(EchoLLM):

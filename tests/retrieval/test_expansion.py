@@ -96,7 +96,10 @@ def fit(budget: int) -> list[str]:
     def render(nodes: Sequence[NodeWithScore]) -> str:
         return "".join(texts(nodes))
 
-    packed = pack(expand(hits("b5", "a6"), 1, fetch), render, lambda text: text.count("["), budget)
+    def count(text: str) -> int:
+        return text.count("[")
+
+    packed = pack(expand(hits("b5", "a6"), 1, fetch), render, count, count, budget)
     return texts(packed.nodes)
 
 
