@@ -105,7 +105,7 @@ def pack(
     def cost(kept: Sequence[NodeWithScore]) -> int:
         return count_tokens(render(order(kept)))
 
-    if (bare := cost([])) > budget:
+    if cost(nodes) > budget and (bare := cost([])) > budget:
         raise ConfigError(
             f"the prompt has {bare} tokens before any context, the window leaves {budget} for it",
             "ask a shorter question, lower llm.max_tokens, or raise the window "

@@ -94,4 +94,8 @@ def check_llm(section: LLMSection) -> str:
     llm = build_llm(section)
     if section.backend == "vllm":
         return f"vllm: {section.model}, loaded when it is first asked"
-    return f"{section.backend}: {llm.metadata.model_name}, {llm.metadata.context_window} tokens"
+    counts = getattr(llm, "how_it_counts", "")
+    return (
+        f"{section.backend}: {llm.metadata.model_name}, {llm.metadata.context_window} tokens, "
+        f"{counts}"
+    )

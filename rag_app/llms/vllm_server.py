@@ -1,4 +1,4 @@
-"""Config → a LlamaIndex LLM on running vLLM servers, through their OpenAI-compatible endpoint.
+"""Config → a LlamaIndex LLM on running servers, vLLM's above all, with OpenAI's endpoints.
 
 LlamaIndex's `OpenAILike` does the talking, as its maintainers advise for vLLM. Here it is given
 what it cannot know (model, window, chat template: asked of the server), and mended where it falls
@@ -29,10 +29,11 @@ from rag_app.llms.replicas import (
     BYTES_PER_TOKEN,
     CONNECT_SECONDS,
     MOST_BYTES,
-    RefusedRequestError,
     Replicas,
 )
 from rag_app.llms.replies import tidied
+from rag_app.llms.served_model import find_model
+from rag_app.llms.token_counter import TokenCounter
 from rag_app.llms.transport import AsyncReplicaTransport, ReplicaTransport
 from rag_app.llms.window import choose_window
 
@@ -48,6 +49,7 @@ class VllmServer(OpenAILike, PackableLLM):
     _replicas: Replicas = PrivateAttr()
     _transport: ReplicaTransport = PrivateAttr()
     _http: httpx.Client = PrivateAttr()
+    _counter: TokenCounter = PrivateAttr()
     _concurrency: int = PrivateAttr()
     _aclients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = (
         PrivateAttr()
@@ -58,6 +60,7 @@ class VllmServer(OpenAILike, PackableLLM):
         replicas: Replicas,
         transport: ReplicaTransport,
         http: httpx.Client,
+        counter: TokenCounter,
         concurrency: int,
         **kwargs: Any,
     ) -> None:
@@ -66,6 +69,7 @@ class VllmServer(OpenAILike, PackableLLM):
         self._replicas = replicas
         self._transport = transport
         self._http = http
+        self._counter = counter
         self._concurrency = concurrency
         self._aclients = weakref.WeakKeyDictionary()
         weakref.finalize(self, http.close)
@@ -76,18 +80,23 @@ class VllmServer(OpenAILike, PackableLLM):
         return "VllmServer"
 
     def count_tokens(self, prompt: str) -> int:
-        """Ask the server how many tokens it makes of a prompt, chat template included.
+        """Count a prompt's tokens, chat template included.
 
         Raises
         ------
         LLMError
-            If the server cannot say.
+            If the server has to be asked, and does not say.
         """
-        return _count(self._http, self.model, prompt, chat=self.is_chat_model)
+        return self._counter.count(prompt)
 
     def count_text_tokens(self, text: str) -> int:
-        """Ask the server how many tokens it makes of a text alone. Raises as `count_tokens`."""
-        return _count(self._http, self.model, text, chat=False, special=False)
+        """Count a text's tokens alone. Raises as `count_tokens`."""
+        return self._counter.count_text(text)
+
+    @property
+    def how_it_counts(self) -> str:
+        """How tokens are counted, for people."""
+        return self._counter.how
 
     def generate_each(
         self, prompts: Sequence[str], **kwargs: Any
@@ -275,9 +284,16 @@ def build_vllm_server(section: LLMSection) -> VllmServer:
         trust_env=False,
     )
     try:
-        model, real = _served(http, section.model, replicas.roots[0])
+        model = find_model(http, section.model)
+        real = model.window or section.context_window
+        if real is None:
+            raise LLMError(
+                f"the server at {replicas.roots[0]} does not report the window of {model.name!r} "
+                "(max_model_len), as vLLM does",
+                "set llm.context_window to the tokens that the server was started with",
+            )
         window = choose_window(section, real, f"the server at {replicas.roots[0]}")
-        is_chat = _is_chat(http, section.endpoint, model)
+        counter = TokenCounter(http, model, section.endpoint)
     except BaseException:
         http.close()
         raise
@@ -285,12 +301,13 @@ def build_vllm_server(section: LLMSection) -> VllmServer:
         replicas,
         transport,
         http,
+        counter,
         section.concurrency,
-        model=model,
+        model=model.name,
         api_base=f"{replicas.roots[0]}/v1",
         api_key=key or "none",  # never OPENAI_API_KEY from the environment, which is not ours
         context_window=window,
-        is_chat_model=is_chat,
+        is_chat_model=counter.is_chat,
         temperature=section.temperature,
         max_tokens=section.max_tokens,
         timeout=section.timeout,
@@ -300,72 +317,3 @@ def build_vllm_server(section: LLMSection) -> VllmServer:
 
 def _timeout(seconds: float) -> httpx.Timeout:
     return httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
-
-
-def _served(http: httpx.Client, asked: str, root: str) -> tuple[str, int]:
-    """Return the served model's name and its window in tokens."""
-    listed = _ask(http, "GET", "/v1/models").get("data")
-    listed = listed if isinstance(listed, list) else []
-    models = {str(each["id"]): each for each in listed if isinstance(each, dict) and "id" in each}
-    if not models:
-        raise LLMError(f"the server at {root} serves no model", "look into the server's log")
-    name = asked or next(iter(models))
-    if name not in models:
-        raise LLMError(
-            f"the server at {root} does not serve llm.model = {name!r}; it serves "
-            + ", ".join(map(repr, models)),
-            "set llm.model to one of these, or leave it out for the first",
-        )
-    window = models[name].get("max_model_len")
-    if not isinstance(window, int) or window < 1:
-        raise LLMError(
-            f"the server at {root} does not report the window of {name!r} (max_model_len)",
-            "set llm.base_url to a vLLM server",
-        )
-    return name, window
-
-
-def _is_chat(http: httpx.Client, endpoint: str, model: str) -> bool:
-    if endpoint != "auto":
-        return endpoint == "chat"
-    try:
-        _count(http, model, "Hello", chat=True)
-    except RefusedRequestError as error:
-        # vLLM answers 400 and names the template if the tokenizer has none.
-        if error.status == 400 and "template" in error.said:
-            return False
-        raise
-    return True
-
-
-def _count(http: httpx.Client, model: str, prompt: str, *, chat: bool, special: bool = True) -> int:
-    asked: dict[str, Any] = {"model": model}
-    if chat:
-        asked["messages"] = [{"role": "user", "content": prompt}]
-        asked["add_generation_prompt"] = True
-    else:
-        asked["prompt"] = prompt
-        asked["add_special_tokens"] = special
-    count = _ask(http, "POST", "/tokenize", asked).get("count")
-    if not isinstance(count, int):
-        raise LLMError(
-            f"the server at {http.base_url} does not count tokens as vLLM's /tokenize does",
-            "set llm.base_url to a vLLM server",
-        )
-    return count
-
-
-def _ask(http: httpx.Client, method: str, path: str, body: Any = None) -> dict[str, Any]:
-    try:
-        answer = http.request(method, path, json=body).json()
-    except (httpx.HTTPError, ValueError, RecursionError) as error:
-        raise LLMError(
-            f"the server at {http.base_url} does not answer as a vLLM server: {error}",
-            "set llm.base_url to a vLLM server",
-        ) from error
-    if not isinstance(answer, dict):
-        raise LLMError(
-            f"the server at {http.base_url} answers {path} with {str(answer)[:80]!r}",
-            "set llm.base_url to a vLLM server",
-        )
-    return answer
