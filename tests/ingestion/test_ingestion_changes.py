@@ -343,3 +343,54 @@ def test_failure_of_a_write_is_raised_and_mended_by_the_next_run(
     report = ingest(config, [folder])
     assert report.nodes_embedded < report.rows
     assert rows_of(config) == undisturbed(folder)
+
+
+def test_stop_in_a_window_writes_what_is_embedded_and_loses_nothing(
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fake_embedder: FakeEmbedder,
+    undisturbed: Callable[[Path], Rows],
+) -> None:
+    folder = make_files(tmp_path / "many", {f"{i}.md": page(f"n{i}", 6) for i in range(10)})
+    monkeypatch.setattr(pipeline, "FIRST_SLICE", 5)
+    monkeypatch.setattr(pipeline, "SLICE_SECONDS", 0.0)  # no slice grows
+    stop = threading.Event()
+
+    def progress(told: IngestProgress) -> None:
+        if told.nodes >= 5:
+            stop.set()
+
+    first = ingest(config, [folder], progress=progress, stop=stop)
+    assert first.interrupted
+    assert first.rows == first.nodes_embedded == len(fake_embedder.embedded) == 5
+    second = ingest(config, [folder])
+    assert not second.interrupted
+    assert len(fake_embedder.embedded) == second.rows
+    assert rows_of(config) == undisturbed(folder)
+
+
+def test_stop_when_everything_is_done_interrupts_nothing(config: Config, folder: Path) -> None:
+    stop = threading.Event()
+
+    def progress(told: IngestProgress) -> None:
+        if told.share == 1:
+            stop.set()
+
+    report = ingest(config, [folder], progress=progress, stop=stop)
+    assert stop.is_set()
+    assert not report.interrupted
+    assert len(report.new) == 3
+    (folder / "b.txt").unlink()
+    report = ingest(config, [folder], prune=True, stop=stop)
+    assert (report.interrupted, report.gone) == (True, ("b.txt",))
+
+
+def test_dry_run_counts_what_will_be_skipped(
+    config: Config, folder: Path, fake_embedder: FakeEmbedder
+) -> None:
+    make_files(folder, {"half.json": '{"a": ', "front.md": "---\ntitle: x\n---\n"})
+    planned = ingest(config, [folder], dry_run=True)
+    done = ingest(config, [folder])
+    assert planned.skipped == done.skipped
+    assert (planned.new, len(planned.skipped)) == (done.new, 2)
