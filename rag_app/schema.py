@@ -33,6 +33,20 @@ class SkippedFile(Record):
 
 
 @dataclass(frozen=True)
+class FileWarning(Record):
+    """What a library or a reader warned of while it read a file.
+
+    Attributes
+    ----------
+    path
+        Relative to the ingested folder.
+    """
+
+    path: str
+    message: str
+
+
+@dataclass(frozen=True)
 class DocumentInfo(Record):
     """A document in the collection.
 
@@ -147,6 +161,7 @@ class IngestReport(Record):
     dry_run: bool = False
     interrupted: bool = False
     notes: tuple[str, ...] = ()
+    warnings: tuple[FileWarning, ...] = ()
 
     @property
     def nodes_per_second(self) -> float:

@@ -16,6 +16,7 @@ from rag_app.cli.common import (
     common_options,
     echo,
     echo_text,
+    is_verbose,
     load,
     print_json,
     say,
@@ -173,6 +174,11 @@ def _print_report(report: "IngestReport") -> None:
         say(note)
     for skipped in report.skipped:
         say(f"skipped {skipped.path}: {skipped.reason}")
+    if is_verbose():
+        for warning in report.warnings:
+            say(f"warning {warning.path}: {warning.message}")
+    elif warned := {warning.path for warning in report.warnings}:
+        say(f"{len(warned)} {'file' if len(warned) == 1 else 'files'} with warnings; -v shows them")
     kinds = {
         "new": report.new,
         "changed": report.changed,

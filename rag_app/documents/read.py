@@ -20,6 +20,7 @@ from llama_index.core.schema import Document
 from rag_app.config.sections import DocumentsSection
 from rag_app.documents.discover import SourceFile, too_large
 from rag_app.documents.file_types import READERS, Limits, UnreadableFileError, file_type
+from rag_app.documents.library_warnings import heard_by
 
 # LlamaIndex warns at each file that its own collection of readers is not installed: ours serve.
 logging.getLogger("llama_index.core.readers.file.base").addFilter(
@@ -37,8 +38,17 @@ MAX_TITLE = 300
 """Characters of a title: each node carries it, twice, and Milvus takes 65,536 bytes a row."""
 
 
-def read(file: SourceFile, section: DocumentsSection) -> Document:
+def read(file: SourceFile, section: DocumentsSection, warned: list[str] | None = None) -> Document:
     """Read one file.
+
+    Parameters
+    ----------
+    file
+        From `discover`.
+    section
+        The configuration's ``[documents]``.
+    warned
+        Takes what libraries and readers warn of on the way, which is never printed.
 
     Returns
     -------
@@ -51,7 +61,7 @@ def read(file: SourceFile, section: DocumentsSection) -> Document:
     UnreadableFileError
         If there is nothing in the file that could be read, with the reason.
     """
-    with _own_matter():
+    with _own_matter(), heard_by([] if warned is None else warned):
         data, before = _read_bytes(file.absolute, section)
         kind = file_type(file.absolute, data)
         (part,) = SimpleDirectoryReader.load_file(

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
 from threading import Event, Lock, Thread
 
-from llama_index.core.schema import MetadataMode, TextNode
+from llama_index.core.schema import Document, MetadataMode, TextNode
 
-from rag_app.config.sections import Config
+from rag_app.config.sections import Config, DocumentsSection
 from rag_app.documents.discover import SourceFile
 from rag_app.documents.file_types import UnreadableFileError
 from rag_app.documents.node_parser import NodeParser
@@ -24,7 +24,7 @@ from rag_app.errors import RowsRefusedError
 from rag_app.ingestion.plan import Plan
 from rag_app.milvus.collection import CollectionStore, StoredRow
 from rag_app.milvus.store import create_store
-from rag_app.schema import IngestProgress, SkippedFile
+from rag_app.schema import FileWarning, IngestProgress, SkippedFile
 
 WINDOW = 2048
 """Nodes sorted by length together and written before the next: enough for the model to pad little,
@@ -61,6 +61,15 @@ class Tally:
     written: int = 0
     embedded: int = 0
     deleted: int = 0
+    warnings: list[FileWarning] = field(default_factory=list)
+
+    def read(self, file: SourceFile, section: DocumentsSection) -> Document:
+        """Read one file, and keep what was warned of on the way."""
+        warned: list[str] = []
+        try:
+            return read(file, section, warned)
+        finally:
+            self.warnings += [FileWarning(file.path, message) for message in warned]
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -213,7 +222,7 @@ class Pipeline:
 
     def _prepare(self, file: SourceFile) -> tuple[list[TextNode], list[str]]:
         """Return a file's nodes, with the vectors that are known, and the ids it has no more."""
-        document = read(file, self._config.documents)
+        document = self._tally.read(file, self._config.documents)
         nodes = self._parser.split(document)
         is_there = file.document_id in self._plan.ids
         own = self._rows_of(file.document_id) if is_there else []

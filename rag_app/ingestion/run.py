@@ -13,7 +13,6 @@ from threading import Event
 from rag_app.config.sections import Config
 from rag_app.documents.discover import SourceFile
 from rag_app.documents.file_types import UnreadableFileError
-from rag_app.documents.read import read
 from rag_app.embedding.base import Embedder
 from rag_app.embedding.factory import build_embedder, describe
 from rag_app.errors import InputError
@@ -145,7 +144,7 @@ def _read_all(config: Config, plan: Plan, tally: Tally) -> None:
             return
         try:
             with tally.timed("read"):
-                read(file, config.documents)
+                tally.read(file, config.documents)
         except UnreadableFileError as error:
             plan.skipped.append(SkippedFile(file.path, str(error), str(file.root)))
             tally.left_out.add(file)
@@ -210,6 +209,7 @@ def _report(
         dry_run=dry_run,
         interrupted=tally.stop.is_set() and not is_all,
         notes=tuple(plan.notes),
+        warnings=tuple(tally.warnings),
     )
 
 

@@ -1,10 +1,11 @@
 """A page's tree, as large and as deep as can be rendered, and its Markdown."""
 
 import re
+import warnings
 from itertools import takewhile
 from typing import Any
 
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup, Tag, UnusualUsageWarning
 from bs4.element import PreformattedString
 from markdownify import MarkdownConverter
 
@@ -29,6 +30,9 @@ _NEVER_CONTENT = {
 }
 _NOT_CONTENT = {"nav", "form", "dialog"}
 _NOT_CONTENT_ROLES = {"navigation", "banner", "contentinfo", "search", "button", "menu", "dialog"}
+
+# Python shows a warning once a process; each file's report (`library_warnings`) is to have its own.
+warnings.filterwarnings("always", category=UnusualUsageWarning)
 
 _LONG_SPACE = re.compile(r"\s{50,}")
 
