@@ -3,6 +3,7 @@
 import logging
 import zipfile
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from rag_app.documents.file_types.base import FileReader
@@ -191,6 +192,7 @@ class _Title(_Target):
             self.done = len(self.title) > _ENOUGH
 
 
+@lru_cache(maxsize=1000)
 def _word_name(tag: str) -> str:
     """Return the name of WordprocessingML's element, transitional or strict, else nothing."""
     space, _, name = tag.rpartition("}")
