@@ -11,4 +11,7 @@ STEMMED = (
 )
 """Languages that Snowball has a stemmer for."""
 
-LANGUAGES = (STANDARD, *STEMMED)
+AUTO = "auto"
+"""Each text's own."""
+
+LANGUAGES = (AUTO, STANDARD, *STEMMED)

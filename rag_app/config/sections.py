@@ -240,15 +240,14 @@ class RetrievalSection(Section):
     empty: all. --filter sets it."""
     candidates: int = Field(default=50, ge=1, le=16384)
     """How many nodes "hybrid" takes from each search, "mmr" chooses from, and a reranker reads."""
-    language: str = "english"
-    """Whose stemming and stop words the words are counted with; "standard": none. Chinese, Japanese
-    and Korean are told by their characters."""
+    language: str = "auto"
+    """Whose stemming and stop words the words are counted with; "auto": those of the language that
+    each text is in; "standard": none. A collection keeps what it was made with."""
     fusion: Literal["weighted", "rrf"] = "weighted"
     """How "hybrid" joins its two searches: by their scores, or by ranks alone (reciprocal rank
     fusion)."""
-    text_weight: float = Field(default=0.65, ge=0.0, le=1.0)
-    """How much the words count in "hybrid", where both searches are equally sure; the rest is the
-    vectors'."""
+    text_weight: float = Field(default=0.7, ge=0.0, le=1.0)
+    """How much the words count in "hybrid"; the rest is the vectors'."""
     mmr_threshold: float = Field(default=0.5, ge=0.0, le=1.0)
     """1: nearness alone; 0: variety alone (LlamaIndex's name and default)."""
     min_score: float | None = None

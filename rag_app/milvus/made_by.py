@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rag_app.config.languages import AUTO
 from rag_app.config.model_files import earlier_identity
 from rag_app.config.sections import Config
 from rag_app.errors import CollectionMismatchError
@@ -91,6 +92,8 @@ def check_made_by(config: Config, properties: Mapping[str, str], *, exact: bool 
             f"{anew}; or {other}",
         )
     for part, value in asdict(MadeBy.of(config)).items():
+        if part == "language" and value == AUTO:  # what the collection has: see `language_of`
+            continue
         if made.get(part) == value or (part in _SPLITTING and not exact):
             continue
         if part == "model" and _has_earlier_digest(made, config):
@@ -102,6 +105,15 @@ def check_made_by(config: Config, properties: Mapping[str, str], *, exact: bool 
             f"and the configuration ({config.origin(key)}) says {value!r}{mixed}",
             f"set {key} back; or {other} (vector_store.collection) and ingest into that; or {anew}",
         )
+
+
+def language_of(config: Config, properties: Mapping[str, str]) -> str:
+    """Return whose words a collection that passed `check_made_by` counts.
+
+    One made before each text told its own language keeps the one that it was made with.
+    """
+    made: dict[str, Any] = json.loads(properties[MADE_BY])
+    return str(made.get("language", config.retrieval.language))
 
 
 def brought_up_to_date(config: Config, properties: Mapping[str, str]) -> str:

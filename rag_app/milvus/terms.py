@@ -8,11 +8,11 @@ splits at white space.
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from functools import lru_cache
-from importlib.resources import files
+from functools import cache, lru_cache
 from itertools import pairwise
 
-from rag_app.config.languages import STANDARD
+from rag_app.config.languages import AUTO, STANDARD
+from rag_app.milvus.languages import FALLBACK, LATIN, likeliest, of_script, stop_words
 
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
@@ -44,30 +44,57 @@ class TermAnalyzer:
     Parameters
     ----------
     language
-        One of `LANGUAGES`.
+        One of `LANGUAGES`. "auto": each text tells its own (`rag_app.milvus.languages`).
     """
 
     def __init__(self, language: str) -> None:
-        self._stem = _stemmer(language)
-        self._stop_words = _stop_words(language)
+        self._language = language
         self._terms_of_word = lru_cache(maxsize=65_536)(self._analyze)
 
     def __call__(self, text: str) -> str:
-        """Return the text's terms in order, with their repetitions."""
-        return " ".join(self._terms(unicodedata.normalize("NFKC", text)))
+        """Return a row's terms in order, with their repetitions."""
+        text = unicodedata.normalize("NFKC", text)
+        languages = self._languages(text)[:1] or (FALLBACK,)
+        return " ".join(self._terms(text, languages, languages))
 
-    def _terms(self, text: str) -> Iterator[str]:
+    def of_question(self, text: str) -> str:
+        """Return a question's terms.
+
+        One that is too short to tell its language is stemmed in all of them: what is no term of any
+        row finds nothing.
+        """
+        text = unicodedata.normalize("NFKC", text)
+        languages = self._languages(text)
+        return " ".join(self._terms(text, languages or LATIN, languages or (FALLBACK,)))
+
+    def _languages(self, text: str) -> tuple[str, ...]:
+        if self._language != AUTO:
+            return (self._language,)
+        return likeliest(run[2].lower() for run in _RUN.finditer(text) if run[2])
+
+    def _terms(
+        self, text: str, languages: tuple[str, ...], ignored: tuple[str, ...]
+    ) -> Iterator[str]:
+        """Yield terms: stems of these languages, without the stop words of `ignored`."""
         for run in _RUN.finditer(text):
             if unspaced := run[1]:
                 yield from map(_spell, _pairs(unspaced))
             else:
-                yield from self._terms_of_word(run[2])
+                yield from self._terms_of_word(run[2], languages, ignored)
 
-    def _analyze(self, word: str) -> tuple[str, ...]:
+    def _analyze(
+        self, word: str, languages: tuple[str, ...], ignored: tuple[str, ...]
+    ) -> tuple[str, ...]:
         parts = [part for piece in _PARTS.findall(word) for part in _CAMEL.split(piece)]
-        each = parts if parts == [word] else [word, *parts]
-        kept = [folded for part in each if (folded := part.lower()) not in self._stop_words]
-        return tuple(_spell(self._stem(folded)[:_LONGEST]) for folded in kept)
+        terms: list[str] = []
+        for each in parts if parts == [word] else [word, *parts]:
+            folded = each.lower()
+            of_word = of_script(folded) if self._language == AUTO else None
+            dropping, stemming = ((of_word,),) * 2 if of_word else (ignored, languages)
+            if not any(folded in stop_words(language) for language in dropping):
+                stems = (_stemmer(language)(folded) for language in stemming)
+                terms += dict.fromkeys(_spell(stem[:_LONGEST]) for stem in stems)
+        return tuple(terms)
 
 
 def _pairs(run: str) -> Iterator[str]:
@@ -82,6 +109,7 @@ def _spell(term: str) -> str:
     return _NO_WORD.sub(lambda sign: f"{ord(sign[0]):x}", term)
 
 
+@cache
 def _stemmer(language: str) -> Callable[[str], str]:
     if language == STANDARD:
         return _without_accents
@@ -100,11 +128,3 @@ def _without_accents(word: str) -> str:
         return word
     decomposed = unicodedata.normalize("NFD", word)
     return "".join(character for character in decomposed if unicodedata.combining(character) == 0)
-
-
-def _stop_words(language: str) -> frozenset[str]:
-    """Read the stop words that NLTK has for a language, which come with LlamaIndex."""
-    list_ = (
-        files("llama_index.core") / "_static" / "nltk_cache" / "corpora" / "stopwords" / language
-    )
-    return frozenset(list_.read_text("utf-8").split()) if list_.is_file() else frozenset()

@@ -59,6 +59,55 @@ def test_each_language_stems_its_own() -> None:
     assert TermAnalyzer("russian")("векторы и вектор") == "вектор вектор"
 
 
+auto = TermAnalyzer("auto")
+
+
+@pytest.mark.parametrize(
+    ("language", "row", "question"),
+    [
+        (
+            "english",
+            "The indexes are built when the rows are there.",
+            "When are the indexes built?",
+        ),
+        ("german", "Die Häuser sind in der Stadt gebaut worden.", "Wann sind die Häuser gebaut?"),
+        (
+            "french",
+            "Les vecteurs sont dans la base de données.",
+            "Où sont les vecteurs dans la base?",
+        ),
+        ("russian", "Векторы хранятся в базе данных.", "Где хранятся векторы?"),
+        ("armenian", "Վեկտորները պահվում են բազայում", "Որտեղ են վեկտորները"),
+    ],
+)
+def test_each_text_tells_its_own_language(language: str, row: str, question: str) -> None:
+    own = TermAnalyzer(language)
+    assert auto(row) == own(row)
+    assert auto.of_question(question) == own.of_question(question) == own(question)
+
+
+def test_words_of_another_script_go_by_it() -> None:
+    assert auto("The index of векторы and векторов") == "index вектор вектор"
+
+
+def test_rows_that_do_not_tell_are_english() -> None:
+    for text in ("Index types: HNSW, IVF", "Los Angeles", "", "向量 indexes"):
+        assert auto(text) == english(text)
+
+
+@pytest.mark.parametrize("language", ["english", "german", "french"])
+@pytest.mark.parametrize("question", ["Häuser", "vecteurs", "indexes Los Angeles", "index"])
+def test_a_question_that_does_not_tell_finds_rows_of_any_language(
+    language: str, question: str
+) -> None:
+    own = TermAnalyzer(language)(question).split()
+    assert set(own) <= set(auto.of_question(question).split())
+
+
+def test_a_stem_that_languages_share_counts_once() -> None:
+    assert auto.of_question("HNSW") == "hnsw"
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_language_gives_terms_that_split_at_spaces_alone(language: str) -> None:
     terms = TermAnalyzer(language)("Milvus, efConstruction: 向量 कुत्ते résumé İstanbul")
