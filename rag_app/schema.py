@@ -196,6 +196,8 @@ class Source(Record):
         Of the retriever.
     text
         As the LLM saw it.
+    copies
+        Paths of documents with a near-copy of the text, which took no place of their own.
     """
 
     number: int
@@ -208,6 +210,7 @@ class Source(Record):
     page: int | None
     score: float | None
     text: str
+    copies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@
     python -m scripts.bench_query questions.jsonl --set embedding.runtime=openvino
 
 Asks the configured collection. For each question in turn: our retriever; the bare encoder; the bare
-searches of Milvus with the same limits and fields. Prints Markdown: medians in milliseconds.
+searches of Milvus with the same limits. Prints Markdown: medians in milliseconds.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from rag_app.config.sections import Config
 from rag_app.embedding.factory import build_embedder
 from rag_app.load import load_config
 from rag_app.milvus.dense_index import configured_index
-from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD
+from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import open_store
 from rag_app.milvus.terms import TermAnalyzer
 from rag_app.milvus.words import WORDS_FIELD
@@ -51,13 +51,12 @@ def measure(config: Config, questions: Sequence[str]) -> dict[str, dict[str, flo
                 limit=limit,
                 anns_field=field,
                 search_params={"params": params},
-                output_fields=list(NODE_FIELDS),
             )
 
         times: dict[str, list[float]] = {"ours": [], "encode": [], "search": [], "left": []}
         for question in questions:
             vector = embedder.embed_queries([question])[0]
-            words = terms(question)
+            words = terms.of_question(question)
             ours = timed(lambda: retriever.retrieve(question))  # noqa: B023 - called at once
             encode = timed(lambda: embedder.embed_queries([question]))  # noqa: B023
             bare = 0.0

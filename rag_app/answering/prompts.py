@@ -158,6 +158,7 @@ def number_sources(nodes: Sequence["NodeWithScore"]) -> list[Source]:
             page=node.metadata.get("page"),
             score=node.score,
             text=node.node.get_content(),
+            copies=tuple(node.metadata.get("copies", ())),
         )
         for number, node in enumerate(nodes, start=1)
     ]

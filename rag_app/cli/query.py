@@ -110,7 +110,7 @@ def retrieve_command(words: tuple[str, ...]) -> None:
         retriever = build_retriever(config)
     nodes = retriever.retrieve(question)
     if wants_json():
-        fields = ("path", "file_name", "title", "type", "page")
+        fields = ("path", "file_name", "title", "type", "page", "copies")
         print_json(
             [
                 {
@@ -128,6 +128,8 @@ def retrieve_command(words: tuple[str, ...]) -> None:
     for rank, node in enumerate(nodes, start=1):
         page = f", page {node.metadata['page']}" if node.metadata.get("page") else ""
         echo(f"{rank}. {node.metadata.get('path')}{page}  ({node.score:.3f})", bold=True)
+        if copies := node.metadata.get("copies"):
+            echo(f"   near-copies: {', '.join(copies)}")
         echo_text(f"{node.node.get_content(MetadataMode.NONE)}\n")
 
 

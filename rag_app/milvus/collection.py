@@ -27,13 +27,14 @@ from rag_app.milvus.expression import to_expression
 from rag_app.milvus.kept import Kept
 from rag_app.milvus.lite_check import position
 from rag_app.milvus.lite_files import collection_folder
-from rag_app.milvus.literals import quoted
+from rag_app.milvus.literals import among, quoted
 from rag_app.milvus.node_store import BATCH_SIZE, MilvusStore
-from rag_app.milvus.search import VECTOR_FIELD, MilvusSearch
+from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD, MilvusSearch
 from rag_app.milvus.terms import TermAnalyzer
 from rag_app.milvus.words import TERMS_FIELD, fit
+from rag_app.retrieval.copies import choose
 from rag_app.retrieval.expansion import Span
-from rag_app.retrieval.modes import Asked, Hit, find, needs_vectors
+from rag_app.retrieval.modes import Asked, find, needs_vectors
 
 _QUERY_MODES = {
     VectorStoreQueryMode.DEFAULT: "dense",
@@ -97,6 +98,11 @@ class CollectionStore(MilvusStore):
     """The documents of an open collection, and searching among their nodes.
 
     Search results come best first, scores are higher for better ones.
+
+    Parameters
+    ----------
+    language
+        Whose words its rows count, one of `rag_app.milvus.terms.LANGUAGES`; None: they count none.
     """
 
     _retrieval: RetrievalSection = PrivateAttr()
@@ -104,7 +110,7 @@ class CollectionStore(MilvusStore):
     _search: MilvusSearch = PrivateAttr()
     _shortened: int = PrivateAttr(default=0)
 
-    def __init__(self, config: Config, index: Index, *, has_words: bool) -> None:
+    def __init__(self, config: Config, index: Index, language: str | None) -> None:
         section = config.vector_store
         super().__init__(
             section,
@@ -115,7 +121,7 @@ class CollectionStore(MilvusStore):
             upsert_mode=True,
         )
         self._retrieval = config.retrieval
-        self._terms = TermAnalyzer(config.retrieval.language) if has_words else None
+        self._terms = TermAnalyzer(language) if language else None
         self._search = MilvusSearch(self._call, index, config.index.search_params, self._terms)
 
     @classmethod
@@ -179,14 +185,23 @@ class CollectionStore(MilvusStore):
         )
 
     def find(
-        self, asked: Asked, section: RetrievalSection, *, filters: MetadataFilters | None = None
+        self,
+        asked: Asked,
+        section: RetrievalSection,
+        *,
+        filters: MetadataFilters | None = None,
+        each_once: bool = False,
     ) -> list[list[NodeWithScore]]:
         """Find nodes for many questions, in few calls to Milvus: one list each, best first.
+
+        Texts are fetched of the nodes that are returned, and of no other.
 
         Parameters
         ----------
         filters
             What the rows must be like.
+        each_once
+            Let near-copies of a node not take the places of others (`rag_app.retrieval.copies`).
 
         Raises
         ------
@@ -198,8 +213,25 @@ class CollectionStore(MilvusStore):
             If Milvus fails.
         """
         expression = to_expression(filters, lite=self._is_lite) if filters else ""
-        among = replace(asked, expression=expression)
-        return [[_node(hit) for hit in hits] for hits in find(self._search, among, section)]
+        number = section.similarity_top_k
+        if each_once and section.mode != "mmr":  # which looks for variety itself
+            spare = max(section.candidates, number)
+            section = section.model_copy(update={"similarity_top_k": spare})
+        ranked = find(self._search, replace(asked, expression=expression), section)
+        return choose(ranked, number, self._fetch, each_once=each_once)
+
+    def _fetch(self, ids: Sequence[str]) -> dict[str, BaseNode]:
+        """Return nodes by id; those that were deleted meanwhile are left out."""
+        nodes = {}
+        for start in range(0, len(ids), BATCH_SIZE):
+            rows = self._call(
+                "query",
+                filter=among("id", ids[start : start + BATCH_SIZE]),
+                output_fields=list(NODE_FIELDS),
+            )
+            for row in rows:
+                nodes[row["id"]] = metadata_dict_to_node(row, text=row["text"])
+        return nodes
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Search as `query` does, from any event loop."""
@@ -334,11 +366,6 @@ def is_ours(row: Mapping[str, Any]) -> bool:
         and _OUR_ID.match(row["doc_id"]) is not None
         and _OUR_ID.match(row["id"]) is not None
     )
-
-
-def _node(hit: Hit) -> NodeWithScore:
-    node = metadata_dict_to_node(hit.fields, text=hit.fields["text"])
-    return NodeWithScore(node=node, score=hit.score)
 
 
 def _filters_of(query: VectorStoreQuery) -> MetadataFilters | None:

@@ -23,7 +23,13 @@ from rag_app.milvus.kept import read_kept
 from rag_app.milvus.lite import check_collection, clear_leftover, open_database
 from rag_app.milvus.lite_check import position
 from rag_app.milvus.lite_files import collection_folder
-from rag_app.milvus.made_by import MADE_BY, MadeBy, brought_up_to_date, check_made_by
+from rag_app.milvus.made_by import (
+    MADE_BY,
+    MadeBy,
+    brought_up_to_date,
+    check_made_by,
+    language_of,
+)
 from rag_app.milvus.search import VECTOR_FIELD
 
 MOST_ID = 4096
@@ -71,7 +77,8 @@ def find_store(
             _ensure_words(index, config)
         # Every collection of Milvus Lite reopens released, and LlamaIndex's store never loads it.
         built = index.complete(configured_index(config))
-        store = CollectionStore(config, built, has_words=has_words)
+        language = language_of(config, _properties(index.client, section)) if has_words else None
+        store = CollectionStore(config, built, language)
         if counted and (lost := lost_rows(config, store)):
             raise VectorStoreError(
                 f"the collection {section.collection!r} in {section.uri} lost rows: {lost}",
@@ -212,7 +219,7 @@ def create_store(config: Config, dimension: int) -> CollectionStore:
             _ensure_words(index, config)
         index.build(wanted)
         index.load()
-        return CollectionStore(config, wanted, has_words=has_words)
+        return CollectionStore(config, wanted, config.retrieval.language if has_words else None)
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error
 

@@ -1,27 +1,57 @@
 """Join the hits of two searches into one order, so that neither ruins the other."""
 
+import math
 from collections.abc import Mapping
-from itertools import islice
+from dataclasses import dataclass
 
 RRF_K = 60
 """Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet" (2009)."""
-
-RUNNERS_UP = 5
-"""The scores that a search's best is compared with."""
 
 Scores = Mapping[str, float]
 """Scores by row id, best first, higher for better ones."""
 
 
-def weighted(dense: Scores, text: Scores, text_weight: float) -> dict[str, float]:
-    """Join by scores, and trust each search for this question as far as its best one stands out.
+@dataclass(frozen=True)
+class Background:
+    """How near a question's vector is to rows that have nothing to do with it.
 
-    Each search's scores are brought to 0 … 1: a cosine says little by itself, so vectors are taken
-    between the worst and the best that was fetched; BM25 has a zero of its own, no word in common.
-    Its weight is its share of `text_weight` times its `prominence`. A search that does not
-    understand the question (vectors of another language, words that no document uses) scores many
-    rows about alike; one that does puts one above all others. A fixed weight lets the one ruin the
-    other, and so do ranks alone (docs/retrieval.md has the figures).
+    Attributes
+    ----------
+    mean, deviation
+        Of the scores of rows taken at random; with a deviation of 0 vectors tell nothing.
+    """
+
+    mean: float
+    deviation: float
+
+    def surprise(self, score: float) -> float:
+        """Return -ln of the share of unrelated rows (taken as normally distributed) so near."""
+        if self.deviation <= 0:
+            return 0.0
+        z = (score - self.mean) / self.deviation
+        if z > _ERFC_UNDERFLOWS:
+            return z * z / 2 + math.log(z * math.sqrt(2 * math.pi))
+        return -math.log(math.erfc(z / math.sqrt(2)) / 2)
+
+
+_ERFC_UNDERFLOWS = 35
+
+
+def weighted(
+    dense: Scores, text: Scores, text_weight: float, background: Background
+) -> dict[str, float]:
+    """Join by scores, each taken for what it is: evidence on a logarithmic scale, which adds up.
+
+    A BM25 score is a sum of log-odds, one for each word of the question that a row has (Robertson
+    and Spärck Jones, "Relevance weighting of search terms", 1976). A cosine is none: how much it
+    says depends on the model, and on how near the question is to anything at all; so it counts as
+    the `Background.surprise` at it. What a search that does not understand the question puts on top
+    (vectors of another language, words that are everywhere) is then worth little beside what the
+    other one is sure of, and no search needs to be told from its scores to be the worse one. To
+    stretch each search's scores to 0 … 1 makes as much of noise as of evidence, and to go by ranks
+    does the same (docs/retrieval.md has the figures).
+
+    A row that a search did not fetch has there at most the score of the last one that it did.
 
     Parameters
     ----------
@@ -31,28 +61,18 @@ def weighted(dense: Scores, text: Scores, text_weight: float) -> dict[str, float
     Returns
     -------
     dict
-        Best first, from 1 (best in both) to 0.
+        Best first.
     """
-    near = _between(dense, min(dense.values(), default=0.0))
-    worded = _between(text, 0.0)
-    trust = text_weight * prominence(worded)
-    mistrust = (1 - text_weight) * prominence(near)
-    share = trust / (trust + mistrust) if trust + mistrust > 0 else text_weight
+    near = {id_: background.surprise(score) for id_, score in dense.items()}
+    far = min(near.values(), default=0.0)
+    # Fewer than the vectors' means that no other row has any of the words.
+    last = min(text.values(), default=0.0) if len(text) >= len(dense) > 0 else 0.0
     return _best_first(
         {
-            id_: (1 - share) * near.get(id_, 0.0) + share * worded.get(id_, 0.0)
-            for id_ in {**near, **worded}
+            id_: (1 - text_weight) * near.get(id_, far) + text_weight * text.get(id_, last)
+            for id_ in {**near, **text}
         }
     )
-
-
-def prominence(scores: Scores) -> float:
-    """Tell how far the best of scores from 0 to 1 stands above the next `RUNNERS_UP`: 0 … 1.
-
-    Those that are not there count as 0: a word that only one row has makes it stand out.
-    """
-    best = next(iter(scores.values()), 0.0)
-    return best - sum(islice(scores.values(), 1, 1 + RUNNERS_UP)) / RUNNERS_UP
 
 
 def reciprocal_rank_fusion(dense: Scores, text: Scores, text_weight: float) -> dict[str, float]:
@@ -62,15 +82,6 @@ def reciprocal_rank_fusion(dense: Scores, text: Scores, text_weight: float) -> d
         for rank, id_ in enumerate(hits, start=1):
             fused[id_] = fused.get(id_, 0.0) + weight / (RRF_K + rank)
     return _best_first(fused)
-
-
-def _between(scores: Scores, lowest: float) -> dict[str, float]:
-    """Bring scores to 0 (the lowest) … 1 (the best)."""
-    span = max(scores.values(), default=0.0) - lowest
-    return {
-        id_: (score - lowest) / span if span > 0 else 1.0 if score > 0 else 0.0
-        for id_, score in scores.items()
-    }
 
 
 def _best_first(scores: Mapping[str, float]) -> dict[str, float]:

@@ -1,13 +1,14 @@
 """Find rows by vector, by words, by both, or with variety: many questions in one call to Milvus."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
 
 import numpy as np
 
 from rag_app.config.sections import RetrievalSection
-from rag_app.retrieval.fusion import reciprocal_rank_fusion, weighted
+from rag_app.retrieval.fusion import Background, reciprocal_rank_fusion, weighted
 
 
 @dataclass(frozen=True)
@@ -18,15 +19,12 @@ class Hit:
     ----------
     score
         Higher for better ones.
-    fields
-        Of the row, as Milvus returns them.
     vector
         Of the row, where it was asked for.
     """
 
     id: str
     score: float
-    fields: dict[str, Any]
     vector: Sequence[float] = ()
 
 
@@ -57,6 +55,9 @@ class Searchable(Protocol):
 
     def search_words(self, asked: Asked, limit: int) -> list[list[Hit]]:
         """Search by words."""
+
+    def backgrounds(self, asked: Asked) -> list[Background]:
+        """Tell for each question how near its vector is to rows taken at random."""
 
 
 def needs_vectors(mode: str) -> bool:
@@ -92,16 +93,23 @@ def _text(rows: Searchable, asked: Asked, section: RetrievalSection) -> list[lis
 
 def _hybrid(rows: Searchable, asked: Asked, section: RetrievalSection) -> list[list[Hit]]:
     limit = max(section.candidates, section.similarity_top_k)
-    fuse = weighted if section.fusion == "weighted" else reciprocal_rank_fusion
-    found = []
-    for near, worded in zip(
-        rows.search_vectors(asked, limit), rows.search_words(asked, limit), strict=True
-    ):
-        known = {hit.id: hit for hit in (*near, *worded)}
-        fused = fuse(_scores(near), _scores(worded), section.text_weight)
-        best = list(fused.items())[: section.similarity_top_k]
-        found.append([replace(known[id_], score=score) for id_, score in best])
-    return found
+    dense = [_scores(hits) for hits in rows.search_vectors(asked, limit)]
+    text = [_scores(hits) for hits in rows.search_words(asked, limit)]
+    weight = section.text_weight
+    if section.fusion == "rrf":
+        fused = [
+            reciprocal_rank_fusion(near, worded, weight)
+            for near, worded in zip(dense, text, strict=True)
+        ]
+    else:
+        fused = [
+            weighted(near, worded, weight, background)
+            for near, worded, background in zip(dense, text, rows.backgrounds(asked), strict=True)
+        ]
+    return [
+        [Hit(id_, score) for id_, score in islice(scores.items(), section.similarity_top_k)]
+        for scores in fused
+    ]
 
 
 def _mmr(rows: Searchable, asked: Asked, section: RetrievalSection) -> list[list[Hit]]:

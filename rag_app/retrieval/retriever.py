@@ -1,7 +1,7 @@
 """Find contexts: search, order anew, leave out, join with neighbours. A LlamaIndex retriever."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -18,6 +18,9 @@ from rag_app.retrieval.expansion import expand
 from rag_app.retrieval.filter_text import parse_filter
 from rag_app.retrieval.modes import Asked, needs_vectors
 from rag_app.retrieval.reranker import build_reranker
+
+TOGETHER = 100
+"""Questions whose nodes are held at the same time, however many are asked."""
 
 
 def make_index(store: CollectionStore, embedder: Embedder) -> VectorStoreIndex:
@@ -65,8 +68,8 @@ class Retriever(BaseRetriever):
         both = [each for each in (parse_filter(section.filter), filters) if each is not None]
         self._filters = MetadataFilters(filters=both) if len(both) > 1 else next(iter(both), None)
 
-    def retrieve_each(self, questions: Sequence[str]) -> list[list[NodeWithScore]]:
-        """Retrieve for many questions, embedded together and searched in few calls to Milvus.
+    def retrieve_each(self, questions: Sequence[str]) -> Iterator[list[NodeWithScore]]:
+        """Retrieve for many questions, `TOGETHER` embedded and searched at a time.
 
         Raises
         ------
@@ -77,13 +80,13 @@ class Retriever(BaseRetriever):
         ServiceError
             If the reranker's server fails.
         """
-        vectors: Sequence[Sequence[float]] = ()
-        if self._embedder is not None and needs_vectors(self._section.mode):
-            vectors = self._embedder.embed_queries(questions)
-        asked = Asked(questions, vectors)
-        found = self._store.find(asked, self._search, filters=self._filters)
-        bundles = [QueryBundle(question) for question in questions]
-        return [self._refine(bundle, nodes) for bundle, nodes in zip(bundles, found, strict=True)]
+        for start in range(0, len(questions), TOGETHER):
+            some = questions[start : start + TOGETHER]
+            vectors: Sequence[Sequence[float]] = ()
+            if self._embedder is not None and needs_vectors(self._section.mode):
+                vectors = self._embedder.embed_queries(some)
+            for question, nodes in zip(some, self._find(Asked(some, vectors)), strict=True):
+                yield self._refine(QueryBundle(question), nodes)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         check_question(query_bundle.query_str)
@@ -95,12 +98,14 @@ class Retriever(BaseRetriever):
                 or self._embedder.get_agg_embedding_from_queries(query_bundle.embedding_strs)
             )
             vectors = [query_bundle.embedding]
-        asked = Asked([query_bundle.query_str], vectors)
-        (nodes,) = self._store.find(asked, self._search, filters=self._filters)
+        (nodes,) = self._find(Asked([query_bundle.query_str], vectors))
         return self._refine(query_bundle, nodes)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._retrieve, query_bundle)
+
+    def _find(self, asked: Asked) -> list[list[NodeWithScore]]:
+        return self._store.find(asked, self._search, filters=self._filters, each_once=True)
 
     def _refine(self, query: QueryBundle, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
         section = self._section

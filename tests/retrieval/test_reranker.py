@@ -105,7 +105,7 @@ def test_a_retriever_hands_candidates_over_and_keeps_the_best(
     build: Build, model: Path, scores: Callable[[str, list[str]], list[float]]
 ) -> None:
     settings = {"mode": "dense", "candidates": 5, "similarity_top_k": 2}
-    every = build(mode="dense", similarity_top_k=5).retrieve(QUESTION)
+    every = build(mode="dense", candidates=5, similarity_top_k=5).retrieve(QUESTION)
     assert len(every) == 5
     contents = [node.get_content(MetadataMode.EMBED) for node in every]
     ranked = sorted(zip(scores(QUESTION, contents), order(every), strict=True), reverse=True)
