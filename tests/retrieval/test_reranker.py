@@ -329,7 +329,7 @@ def test_a_server_that_is_silent_is_not_waited_for_longer_than_configured() -> N
     assert "retrieval.reranker.timeout" in caught.value.remedy
 
 
-@pytest.mark.parametrize("url", [DEAD, "http://127.0.0.1:99999", "http://", "http://no.such.host"])
+@pytest.mark.parametrize("url", [DEAD, "http://no.such.host"])
 def test_an_address_where_nothing_is(url: str) -> None:
     reranker = build_reranker(RerankerSection(base_url=url), 5)
     assert reranker is not None
