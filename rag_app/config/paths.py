@@ -58,7 +58,7 @@ def find_config(path: str | Path | None = None) -> ConfigFile:
         by = f"{ENV_PREFIX}CONFIG"
     if asked is None:
         found = _look_upwards(Path.cwd()) or _data_folder() / CONFIG_NAME
-        return ConfigFile(found, found.parent) if found.is_file() else _packaged()
+        return ConfigFile(found, found.parent) if _is_file(found) else _packaged()
     found = Path(os.path.expanduser(asked)).resolve()  # noqa: PTH111 - leaves an unknown "~name"
     if not found.is_file():
         raise ConfigError(
@@ -88,7 +88,7 @@ def _look_upwards(folder: Path) -> Path | None:
     """
     for above in (folder, *folder.parents):
         file = above / CONFIG_NAME
-        if not os.path.isfile(file):  # noqa: PTH113 - Path's own raises for a folder that is closed
+        if not _is_file(file):
             continue
         if above == folder:
             return file
@@ -102,6 +102,10 @@ def _look_upwards(folder: Path) -> Path | None:
             )
         return file
     return None
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - Path's own raises for a folder that is closed
 
 
 def _may_be_ours(file: Path) -> bool:
