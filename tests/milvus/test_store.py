@@ -281,7 +281,7 @@ def assert_refused(config: Config, uses: Sequence[Callable[[Config], Any]], *sai
     [
         ({"embedding.normalize": False}, "embedding.normalize", "True", "False"),
         ({"embedding.model": "a/b"}, "embedding.model", "'package:gt_all", "'a/b'"),
-        ({"retrieval.language": "german"}, "retrieval.language", "'english'", "'german'"),
+        ({"retrieval.language": "german"}, "retrieval.language", "'auto'", "'german'"),
     ],
 )
 def test_collection_of_another_configuration_is_refused(
