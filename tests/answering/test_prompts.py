@@ -118,6 +118,7 @@ def test_sources_carry_what_the_node_says() -> None:
         "page": 7,
         "score": 0.5,
         "text": "Text.",
+        "copies": (),
     }
 
 
