@@ -30,9 +30,9 @@ from rag_app.load import override
 from rag_app.milvus import lite_files
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.store import open_store
-from rag_app.retrieval.modes import needs_vectors
 from rag_app.retrieval.reranker import build_reranker
 from rag_app.retrieval.retriever import Retriever, make_index
+from rag_app.search.modes import needs_vectors
 
 T = TypeVar("T")
 

@@ -1,6 +1,43 @@
-"""What can be asked."""
+"""What can be asked: one question, or a file of them."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from rag_app.errors import InputError
+from rag_app.schema import Record
+
+_JSON_SUFFIXES = {".jsonl", ".ndjson", ".json"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A line of the input.
+
+    Attributes
+    ----------
+    line
+        Its number, from 1.
+    id
+        As the input gives it, or None.
+    attempt
+        How often it is asked, this time included.
+    """
+
+    line: int
+    id: str | None
+    text: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class BadLine(Record):
+    """A line that cannot be answered, and why."""
+
+    line: int
+    reason: str
 
 
 def check_question(text: str) -> str:
@@ -22,3 +59,48 @@ def check_question(text: str) -> str:
     if not text.strip():
         raise InputError("the question is empty", 'ask something: rag-app query "What is HNSW?"')
     return text.strip()
+
+
+def read_questions(lines: Iterable[str], name: str) -> Iterator[Question | BadLine]:
+    """Read JSON Lines (``{"question": …, "id": …}`` or a text), or a question a line.
+
+    Parameters
+    ----------
+    name
+        Of the file. If it does not end in ".jsonl" or the like, the first line that is not empty
+        decides: JSON Lines begin with "{".
+    """
+    is_json = True if Path(name).suffix in _JSON_SUFFIXES else None
+    for number, line in enumerate(lines, start=1):
+        text = line.strip().removeprefix("\ufeff")
+        if not text:
+            continue
+        if is_json is None:
+            is_json = text.startswith("{")
+        try:
+            question = _from_json(number, text) if is_json else Question(number, None, text)
+            check_question(question.text)
+        except ValueError as error:
+            yield BadLine(number, str(error))
+        except InputError as error:
+            yield BadLine(number, error.message)
+        else:
+            yield question
+
+
+def _from_json(number: int, text: str) -> Question:
+    try:
+        found: Any = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if isinstance(found, str):
+        found = {"question": found}
+    question = found.get("question") if isinstance(found, dict) else None
+    if not isinstance(question, str) or not question.strip():
+        raise ValueError('there is no text under "question"')
+    id_ = None if found.get("id") is None else str(found["id"])
+    try:
+        (id_ or "").encode()
+    except UnicodeEncodeError:
+        raise ValueError(f'"id" is {id_!r}, which is no valid text') from None
+    return Question(number, id_, question.strip())

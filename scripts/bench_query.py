@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rag_app.answering.batch import Question, read_questions
 from rag_app.config.index_types import search_params
 from rag_app.config.loader import parse_assignment
 from rag_app.config.sections import Config
@@ -25,9 +24,10 @@ from rag_app.load import load_config
 from rag_app.milvus.dense_index import configured_index
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import open_store
-from rag_app.milvus.terms import TermAnalyzer
 from rag_app.milvus.words import WORDS_FIELD
+from rag_app.questions import Question, read_questions
 from rag_app.retrieval.retriever import make_retriever
+from rag_app.search.terms import TermAnalyzer
 
 MODES = ("dense", "text", "hybrid")
 

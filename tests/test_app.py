@@ -26,7 +26,6 @@ from llama_index.core.tools import QueryEngineTool
 from pydantic import Field, PrivateAttr
 
 from rag_app import app as wiring
-from rag_app.answering.batch import Question
 from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.answering.prompts import PromptTemplate
 from rag_app.answering.synthesizer import PromptSynthesizer
@@ -37,6 +36,7 @@ from rag_app.errors import ConfigError, InputError, LLMError
 from rag_app.ingestion.run import ingest
 from rag_app.llms import PackableLLM, Reply, build_llm
 from rag_app.milvus.store import open_store
+from rag_app.questions import Question
 from tests.conftest import HNSW_PAGE, MakeConfig, make_files, words
 
 HNSW = "What do the parameters M and efConstruction of HNSW mean?"

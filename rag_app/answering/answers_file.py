@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rag_app.answering.batch import Question
 from rag_app.json_lines import read_own_lines
+from rag_app.questions import Question
 
 RETRIES = 2
 """How often later runs ask a question again that failed, unless they are told otherwise."""

@@ -4,12 +4,10 @@ Answers come as they are finished, each with what it rests on and what it cost. 
 cannot be asked becomes a `BadLine`, one that the LLM fails on a `Failure`; neither stops the rest.
 """
 
-import json
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from llama_index.core.llms import CompletionResponse
@@ -17,40 +15,10 @@ from llama_index.core.llms import CompletionResponse
 from rag_app.answering.packing import Packed
 from rag_app.answering.prompts import number_sources
 from rag_app.answering.synthesizer import RagSynthesizer
-from rag_app.errors import InputError, LLMError, LLMUnavailableError, RagAppError, UserError
-from rag_app.questions import check_question
+from rag_app.errors import LLMError, LLMUnavailableError, RagAppError, UserError
+from rag_app.questions import BadLine, Question
 from rag_app.retrieval.retriever import Retriever
 from rag_app.schema import Record, Source
-
-_JSON_SUFFIXES = {".jsonl", ".ndjson", ".json"}
-
-
-@dataclass(frozen=True)
-class Question:
-    """A line of the input.
-
-    Attributes
-    ----------
-    line
-        Its number, from 1.
-    id
-        As the input gives it, or None.
-    attempt
-        How often it is asked, this time included.
-    """
-
-    line: int
-    id: str | None
-    text: str
-    attempt: int = 1
-
-
-@dataclass(frozen=True)
-class BadLine(Record):
-    """A line that cannot be answered, and why."""
-
-    line: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -245,48 +213,3 @@ def _answer(question: Question, pack: Packed, reply: CompletionResponse) -> Answ
 
 def _failure(question: Question, error: RagAppError) -> Failure:
     return Failure(question.line, question.id, question.text, error.message, question.attempt)
-
-
-def read_questions(lines: Iterable[str], name: str) -> Iterator[Question | BadLine]:
-    """Read JSON Lines (``{"question": …, "id": …}`` or a text), or a question a line.
-
-    Parameters
-    ----------
-    name
-        Of the file. If it does not end in ".jsonl" or the like, the first line that is not empty
-        decides: JSON Lines begin with "{".
-    """
-    is_json = True if Path(name).suffix in _JSON_SUFFIXES else None
-    for number, line in enumerate(lines, start=1):
-        text = line.strip().removeprefix("\ufeff")
-        if not text:
-            continue
-        if is_json is None:
-            is_json = text.startswith("{")
-        try:
-            question = _from_json(number, text) if is_json else Question(number, None, text)
-            check_question(question.text)
-        except ValueError as error:
-            yield BadLine(number, str(error))
-        except InputError as error:
-            yield BadLine(number, error.message)
-        else:
-            yield question
-
-
-def _from_json(number: int, text: str) -> Question:
-    try:
-        found: Any = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from None
-    if isinstance(found, str):
-        found = {"question": found}
-    question = found.get("question") if isinstance(found, dict) else None
-    if not isinstance(question, str) or not question.strip():
-        raise ValueError('there is no text under "question"')
-    id_ = None if found.get("id") is None else str(found["id"])
-    try:
-        (id_ or "").encode()
-    except UnicodeEncodeError:
-        raise ValueError(f'"id" is {id_!r}, which is no valid text') from None
-    return Question(number, id_, question.strip())

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from rag_app.answering.quotable import Quotable, split_quotable
 from rag_app.config.sections import ExtractiveSection
-from rag_app.milvus.terms import TermAnalyzer
 from rag_app.schema import Source
+from rag_app.search.terms import TermAnalyzer
 
 NOTHING_RELEVANT = "Nothing relevant to this question was found in the documents."
 

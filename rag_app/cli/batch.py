@@ -23,7 +23,8 @@ from rag_app.cli.common import (
 from rag_app.errors import InputError, LLMError, UserError
 
 if TYPE_CHECKING:
-    from rag_app.answering.batch import BadLine, Batch, Question
+    from rag_app.answering.batch import Batch
+    from rag_app.questions import BadLine, Question
 
 
 @click.command(
@@ -61,7 +62,7 @@ def batch_command(questions: str, output: str, retries: int) -> None:
     The same command asks it again, as often as --retries says.
     """
     from rag_app.answering.answers_file import Kept, read_answers, still_to_ask  # LlamaIndex: 1.3 s
-    from rag_app.answering.batch import BadLine, Question, read_questions
+    from rag_app.questions import BadLine, Question, read_questions
 
     if _is_same_file(questions, output):
         raise InputError(
@@ -111,7 +112,8 @@ def batch_command(questions: str, output: str, retries: int) -> None:
 
 def _ask(batch: "Batch", todo: Sequence["Question"], file: IO[str]) -> list["BadLine"]:
     """Write answers and failures as they come, and return the lines that cannot be asked."""
-    from rag_app.answering.batch import BadLine, Failure
+    from rag_app.answering.batch import Failure
+    from rag_app.questions import BadLine
 
     bad = []
     # Closed at once when interrupted: calls under way would keep the process.

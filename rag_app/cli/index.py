@@ -21,7 +21,7 @@ from rag_app.errors import InputError
 
 if TYPE_CHECKING:
     from rag_app.config.sections import Config
-    from rag_app.schema import IndexBenchmark
+    from rag_app.index.schema import IndexBenchmark
 
 F = TypeVar("F", bound=Callable[..., Any])
 

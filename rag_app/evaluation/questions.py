@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rag_app.answering.batch import BadLine
 from rag_app.errors import InputError
+from rag_app.questions import BadLine
 
 
 @dataclass(frozen=True)

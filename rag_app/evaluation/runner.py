@@ -14,7 +14,6 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.llms import CompletionResponse
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
-from rag_app.answering.batch import BadLine
 from rag_app.answering.citations import cited_numbers
 from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.answering.packing import Packed, keep_all
@@ -27,6 +26,7 @@ from rag_app.evaluation.relevance import Relevance
 from rag_app.evaluation.results import Found, Outcome, ResultsFile
 from rag_app.evaluation.timing import StageSpans, Stopwatch, stages_traced
 from rag_app.llms import PackableLLM, Reply
+from rag_app.questions import BadLine
 
 TOGETHER = 64
 """Questions answered in one batch: what an interrupted run has to answer again at most."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from rag_app import __version__
-from rag_app.answering.batch import BadLine
 from rag_app.answering.prompts import PromptTemplate
 from rag_app.app import make_synthesizer
 from rag_app.config.loader import config_rows
@@ -26,6 +25,7 @@ from rag_app.evaluation.runner import Runner, time_in_turn, unique
 from rag_app.evaluation.variants import Variant, Workshop
 from rag_app.llms import PackableLLM
 from rag_app.milvus.collection import CollectionStore
+from rag_app.questions import BadLine
 from rag_app.retrieval.retriever import make_retriever
 
 RESULTS_VERSION = 1

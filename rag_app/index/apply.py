@@ -7,15 +7,15 @@ from rag_app.config.index_checks import dimension_fault, index_error
 from rag_app.config.index_types import INDEX_TYPES, Index, search_params
 from rag_app.config.sections import Config
 from rag_app.errors import InputError, RagAppError, VectorStoreError
+from rag_app.index.bench.recall import measure_recall
 from rag_app.index.bench.scratch import prove_buildable
-from rag_app.index.recall import measure_recall
+from rag_app.index.schema import IndexChange, IndexStatus
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.dense_index import DenseIndex, configured_index
 from rag_app.milvus.errors import FAILURES, MAKE_ROOM, as_store_error, message_of, storage_problem
 from rag_app.milvus.lite_files import index_files, read_index_file
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import find_index
-from rag_app.schema import IndexChange, IndexStatus
 
 
 def show_index(config: Config) -> IndexStatus:

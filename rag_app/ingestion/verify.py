@@ -14,7 +14,7 @@ from rag_app.documents.discover import SourceFile
 from rag_app.documents.file_types import UnreadableFileError
 from rag_app.documents.node_parser import node_id
 from rag_app.documents.read import content_hash
-from rag_app.index.recall import measure_recall
+from rag_app.index.bench.recall import measure_recall
 from rag_app.ingestion.absence import Absence, Doubt
 from rag_app.ingestion.plan import mostly_gone
 from rag_app.ingestion.run import ingest

@@ -30,11 +30,10 @@ from rag_app.milvus.lite_files import collection_folder
 from rag_app.milvus.literals import among, quoted
 from rag_app.milvus.node_store import BATCH_SIZE, MilvusStore
 from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD, MilvusSearch
-from rag_app.milvus.terms import TermAnalyzer
 from rag_app.milvus.words import TERMS_FIELD, fit
-from rag_app.retrieval.copies import choose
-from rag_app.retrieval.expansion import Span
-from rag_app.retrieval.modes import Asked, find, needs_vectors
+from rag_app.search.copies import choose
+from rag_app.search.modes import Asked, find, needs_vectors
+from rag_app.search.terms import TermAnalyzer
 
 _QUERY_MODES = {
     VectorStoreQueryMode.DEFAULT: "dense",
@@ -50,6 +49,9 @@ rows may have twice that."""
 
 _OUR_ID = re.compile(r"[0-9a-f]{32}\Z")
 _DOCUMENT_FIELDS = "doc_id path title type size root content_hash node_count".split()  # noqa: SIM905
+
+Span = tuple[str, int, int]
+"""Document id, and the first and the last position in it."""
 
 
 @dataclass
@@ -102,7 +104,7 @@ class CollectionStore(MilvusStore):
     Parameters
     ----------
     language
-        Whose words its rows count, one of `rag_app.milvus.terms.LANGUAGES`; None: they count none.
+        Whose words its rows count, one of `rag_app.search.terms.LANGUAGES`; None: they count none.
     """
 
     _retrieval: RetrievalSection = PrivateAttr()
@@ -201,7 +203,7 @@ class CollectionStore(MilvusStore):
         filters
             What the rows must be like.
         each_once
-            Let near-copies of a node not take the places of others (`rag_app.retrieval.copies`).
+            Let near-copies of a node not take the places of others (`rag_app.search.copies`).
 
         Raises
         ------

@@ -7,11 +7,11 @@ import numpy as np
 
 from rag_app.config.index_types import Index, search_params
 from rag_app.errors import ConfigError
-from rag_app.milvus.terms import TermAnalyzer
 from rag_app.milvus.words import WORDS_FIELD
-from rag_app.retrieval.background import Vectors, backgrounds
-from rag_app.retrieval.fusion import Background
-from rag_app.retrieval.modes import Asked, Hit
+from rag_app.search.background import Vectors, backgrounds
+from rag_app.search.fusion import Background
+from rag_app.search.modes import Asked, Hit
+from rag_app.search.terms import TermAnalyzer
 
 VECTOR_FIELD = "embedding"
 
@@ -26,7 +26,7 @@ NODE_FIELDS = ("id", "text", "_node_content", "_node_type")
 
 
 class MilvusSearch:
-    """Searches an open collection; it is a `rag_app.retrieval.modes.Searchable`.
+    """Searches an open collection; it is a `rag_app.search.modes.Searchable`.
 
     Parameters
     ----------

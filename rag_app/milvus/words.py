@@ -6,7 +6,7 @@ from typing import Any
 from pymilvus import DataType, Function, FunctionType, MilvusClient
 
 TERMS_FIELD = "terms"
-"""What `rag_app.milvus.terms.TermAnalyzer` makes of a node's title and text."""
+"""What `rag_app.search.terms.TermAnalyzer` makes of a node's title and text."""
 
 WORDS_FIELD = "words"
 """The sparse vector that Milvus makes of the terms."""

@@ -1,5 +1,5 @@
 """A question becomes the nodes that may answer it, best first, with scores.
 
 In: a question, `[retrieval]`. Out: LlamaIndex `NodeWithScore`s.
-Read `retriever.py` first, then `modes.py` (how rows are searched) and `fusion.py`.
+Read `retriever.py` first, then `expansion.py` and `reranker.py`.
 """

@@ -7,8 +7,7 @@ from itertools import pairwise
 from llama_index.core.schema import NodeWithScore, TextNode
 from pydantic import Field
 
-Span = tuple[str, int, int]
-"""Document id, and the first and the last position in it."""
+from rag_app.milvus.collection import Span
 
 FetchSpans = Callable[[Sequence[Span]], list[TextNode]]
 

@@ -16,8 +16,8 @@ from rag_app.milvus.collection import CollectionStore
 from rag_app.questions import check_question
 from rag_app.retrieval.expansion import expand
 from rag_app.retrieval.filter_text import parse_filter
-from rag_app.retrieval.modes import Asked, needs_vectors
 from rag_app.retrieval.reranker import build_reranker
+from rag_app.search.modes import Asked, needs_vectors
 
 TOGETHER = 100
 """Questions whose nodes are held at the same time, however many are asked."""

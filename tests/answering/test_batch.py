@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,6 @@ from click.testing import Result
 from llama_index.core.llms import CompletionResponse
 
 from rag_app import app as query_engine
-from rag_app.answering.batch import BadLine, read_questions
 from rag_app.config.sections import Config
 from rag_app.errors import InputError, LLMError, LLMUnavailableError
 from rag_app.evaluation.results import Outcome, ResultsFile
@@ -193,7 +191,7 @@ def test_an_unfinished_line_is_cut_off(tail: str, kept: int, here: Path) -> None
 
 def test_questions_that_stand_there_twice(here: Path) -> None:
     from rag_app.answering.answers_file import Kept, still_to_ask
-    from rag_app.answering.batch import Question
+    from rag_app.questions import Question
 
     asked = [Question(1, None, "a"), Question(2, None, "a"), Question(3, "x", "a")]
     left, given_up = still_to_ask(asked, Kept(Counter({(None, "a"): 1}), {(None, "a"): 2}))
@@ -242,17 +240,3 @@ def test_line_that_is_not_utf_8_is_that_lines_error(
     assert "line 2: the question is not UTF-8 from character 9 on" in result.stderr
     answered = [json.loads(line)["line"] for line in result.stdout.splitlines()]
     assert sorted(answered) == [1, 3]
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        (r'{"question": "a \ud800"}', "the question is not UTF-8"),
-        (r'{"question": "a", "id": "\ud800"}', '"id" is .* no valid text'),
-    ],
-)
-def test_half_a_character_in_json_is_that_lines_error(line: str, reason: str) -> None:
-    (bad,) = read_questions([line], "asked.jsonl")
-    assert isinstance(bad, BadLine)
-    assert re.match(reason, bad.reason)
-    json.dumps(bad.to_dict(), ensure_ascii=False).encode()

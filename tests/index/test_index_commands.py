@@ -26,9 +26,10 @@ from rag_app.errors import ConfigError, InputError, VectorStoreError
 from rag_app.index.apply import apply_index, show_index
 from rag_app.index.bench import bench, report, scratch
 from rag_app.index.bench.bench import measure_indexes
+from rag_app.index.bench.recall import Exact
 from rag_app.index.bench.tune import choose, write_choice
 from rag_app.index.bench.vectors import clustered_vectors
-from rag_app.index.recall import Exact
+from rag_app.index.schema import IndexBenchmark, IndexMeasurement
 from rag_app.ingestion.run import ingest
 from rag_app.load import check_file_text, load_config
 from rag_app.milvus.collection import CollectionStore
@@ -36,7 +37,6 @@ from rag_app.milvus.dense_index import DenseIndex
 from rag_app.milvus.lite_files import index_files, read_index_file, release
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import create_store, find_store, open_store
-from rag_app.schema import IndexBenchmark, IndexMeasurement
 from tests.conftest import FakeEmbedder, MakeConfig, json_of, make_files
 from tests.milvus.test_store import TEXTS, node, search, vectors
 

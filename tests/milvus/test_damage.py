@@ -25,7 +25,7 @@ from rag_app.milvus.admin import drop_collection, list_collections
 from rag_app.milvus.lite_files import release
 from rag_app.milvus.store import find_store, open_store
 from rag_app.milvus.stored_documents import list_documents
-from rag_app.retrieval.modes import Asked
+from rag_app.search.modes import Asked
 from tests.conftest import FakeEmbedder, make_files
 from tests.ingestion.test_ingestion_changes import page, rows_of
 

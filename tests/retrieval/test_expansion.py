@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from llama_index.core.schema import NodeRelationship, NodeWithScore, RelatedNodeInfo, TextNode
 
 from rag_app.answering.packing import pack
-from rag_app.retrieval.expansion import Passage, Span, expand, shrink
+from rag_app.milvus.collection import Span
+from rag_app.retrieval.expansion import Passage, expand, shrink
 
 
 def document(name: str, number: int = 10) -> list[TextNode]:

@@ -18,12 +18,13 @@ from llama_index.core.vector_stores.types import (
 )
 
 from rag_app import build_index, build_query_engine, build_retriever, ingest, load_config
-from rag_app.answering.batch import Answer, Question
+from rag_app.answering.batch import Answer
 from rag_app.app import build_batch
 from rag_app.config.sections import Config
 from rag_app.errors import ConfigError, InputError
 from rag_app.milvus.store import open_store
 from rag_app.milvus.stored_documents import list_documents
+from rag_app.questions import Question
 from rag_app.retrieval.filter_text import parse_filter
 from tests.conftest import FakeEmbedder, MakeConfig, json_of
 

@@ -19,8 +19,8 @@ from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.lite_files import release
 from rag_app.milvus.store import create_store, open_store
 from rag_app.retrieval.expansion import Passage
-from rag_app.retrieval.modes import Asked, Hit, _with_variety
 from rag_app.retrieval.retriever import Retriever, make_retriever
+from rag_app.search.modes import Asked, Hit, _with_variety
 from tests.conftest import FakeEmbedder, MakeConfig, make_files
 
 FILES = {

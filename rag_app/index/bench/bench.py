@@ -19,12 +19,12 @@ from rag_app.config.index_types import (
     search_params,
 )
 from rag_app.config.sections import Config
+from rag_app.index.bench.recall import Exact
 from rag_app.index.bench.scratch import Scratch, scratch
 from rag_app.index.bench.vectors import Vectors
-from rag_app.index.recall import Exact
+from rag_app.index.schema import IndexBenchmark, IndexMeasurement
 from rag_app.milvus.errors import FAILURES, as_store_error
 from rag_app.milvus.store import check_backend
-from rag_app.schema import IndexBenchmark, IndexMeasurement
 
 Say = Callable[[str], None]
 

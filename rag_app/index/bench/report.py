@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rag_app.errors import ConfigError, InputError
-from rag_app.schema import IndexBenchmark, IndexMeasurement
+from rag_app.index.schema import IndexBenchmark, IndexMeasurement
 
 _HEAD = (
     *("index", "search", "recall", "one: p50", "p95 ms", "100: p50", "p95 ms"),

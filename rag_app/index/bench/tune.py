@@ -12,7 +12,7 @@ from tomlkit.items import Table
 from rag_app.config.paths import find_config, shipped_config
 from rag_app.config.sections import Config
 from rag_app.errors import ConfigError, InputError
-from rag_app.schema import IndexBenchmark, IndexMeasurement
+from rag_app.index.schema import IndexBenchmark, IndexMeasurement
 
 NEAR = 1.05
 """Latencies within 5% of the lowest are taken for equal; clocks are not better than that."""

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rag_app.answering.batch import BadLine, Question, read_questions
 from rag_app.config.sections import Config
 from rag_app.errors import InputError
 from rag_app.milvus.store import open_store
+from rag_app.questions import BadLine, Question, read_questions
 
 Vectors = NDArray[np.float32]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from rag_app.retrieval.fusion import Background
+from rag_app.search.fusion import Background
 
 Vectors = npt.NDArray[np.float32]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
-from rag_app.retrieval.modes import Hit
+from rag_app.search.modes import Hit
 
 COPIES = "copies"
 """The key of a node's metadata that lists the paths of the documents with a near-copy of it."""

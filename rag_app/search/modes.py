@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from rag_app.config.sections import RetrievalSection
-from rag_app.retrieval.fusion import Background, reciprocal_rank_fusion, weighted
+from rag_app.search.fusion import Background, reciprocal_rank_fusion, weighted
 
 
 @dataclass(frozen=True)

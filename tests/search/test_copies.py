@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextNode
 
-from rag_app.retrieval.copies import choose
-from rag_app.retrieval.modes import Hit
+from rag_app.search.copies import choose
+from rag_app.search.modes import Hit
 
 REST = (
     "With the strong one all searches see all writes; with the bounded one they may see those of "

@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from itertools import pairwise
 
 from rag_app.config.languages import AUTO, STANDARD
-from rag_app.milvus.languages import FALLBACK, LATIN, likeliest, of_script, stop_words
+from rag_app.search.languages import FALLBACK, LATIN, likeliest, of_script, stop_words
 
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
@@ -44,7 +44,7 @@ class TermAnalyzer:
     Parameters
     ----------
     language
-        One of `LANGUAGES`. "auto": each text tells its own (`rag_app.milvus.languages`).
+        One of `LANGUAGES`. "auto": each text tells its own (`rag_app.search.languages`).
     """
 
     def __init__(self, language: str) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rag_app.retrieval.background import backgrounds
-from rag_app.retrieval.fusion import Background, Scores, reciprocal_rank_fusion, weighted
+from rag_app.search.background import backgrounds
+from rag_app.search.fusion import Background, Scores, reciprocal_rank_fusion, weighted
 
 Fuse = Callable[[Scores, Scores, float], dict[str, float]]
 

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from rag_app.config.languages import LANGUAGES, STEMMED
-from rag_app.milvus.terms import TermAnalyzer
 from rag_app.milvus.words import MAX_BYTES, fit
+from rag_app.search.terms import TermAnalyzer
 
 english = TermAnalyzer("english")
 
