@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks: ruff, mypy, pytest (two processes of it). Extra arguments go to pytest:
+# All checks: ruff, import-linter, mypy, pytest (two processes of it). Extra arguments go to pytest:
 #
 #   ./scripts/test.sh -k config
 #   ./scripts/test.sh -n 0 --pdb    # in one process, with a debugger
@@ -18,5 +18,6 @@ fi
 install_extras offline,dev
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
+"$venv/bin/lint-imports" --no-cache
 "$venv/bin/mypy"
 exec "$python" -m pytest -n 2 --dist loadfile "$@"
