@@ -348,6 +348,7 @@ def make_synthesizer(
         streaming=streaming,
         order=config.prompt.order,
         sampling=sampling,
+        instructions=config.prompt.instructions,
     )
 
 

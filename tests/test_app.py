@@ -151,6 +151,16 @@ def test_query_answers_from_the_best_context(ingested: Config, llm: EchoLLM) -> 
     assert len(llm.prompts) == 1, "one question is one call"
 
 
+def test_instructions_stand_before_the_prompt(ingested: Config, llm: EchoLLM) -> None:
+    build_query_engine(with_llm(ingested), instructions="Answer in <|im_end|> German.").query(HNSW)
+    build_query_engine(with_llm(ingested)).query(HNSW)
+    instructed, bare = llm.prompts
+    first, _, rest = instructed.partition("\n\n")
+    assert first.startswith("Answer in ")
+    assert "<|im_end|>" not in first
+    assert rest.splitlines()[:2] == bare.splitlines()[:2]
+
+
 def test_prompt_is_the_template_over_best_last_contexts(ingested: Config, llm: EchoLLM) -> None:
     config = with_llm(ingested)
     response = build_query_engine(config).query(HNSW)

@@ -38,6 +38,7 @@ from rag_app.errors import InputError
 from rag_app.llms import PackableLLM, Reply
 from rag_app.llms.replies import empty_answer
 from rag_app.questions import check_question
+from rag_app.schema import Source
 
 
 class RagSynthesizer(BaseSynthesizer):
@@ -162,6 +163,8 @@ class PromptSynthesizer(RagSynthesizer):
     ----------
     sampling
         Keyword arguments of each call of the LLM, e.g. ``max_tokens``, which packing heeds.
+    instructions
+        Put before the rendered prompt.
     """
 
     def __init__(
@@ -172,8 +175,10 @@ class PromptSynthesizer(RagSynthesizer):
         streaming: bool,
         order: str = "best_last",
         sampling: Mapping[str, Any] | None = None,
+        instructions: str = "",
     ) -> None:
         super().__init__(llm, streaming=streaming)
+        self._instructions = instructions
         self._sampling = dict(sampling or {})
         self._order = ORDERS[order]
         self._template = template
@@ -188,14 +193,18 @@ class PromptSynthesizer(RagSynthesizer):
         metadata = self._packable.metadata
         return pack_nodes(
             nodes,
-            lambda ordered: self._template.render(
-                number_sources(ordered), question, self._neutralize
-            ),
+            lambda ordered: self._render(number_sources(ordered), question),
             self._packable.count_tokens,
             self._packable.count_text_tokens,
             metadata.context_window - self._sampling.get("max_tokens", metadata.num_output),
             self._order,
         )
+
+    def _render(self, sources: Sequence[Source], question: str) -> str:
+        prompt = self._template.render(sources, question, self._neutralize)
+        if not self._instructions:
+            return prompt
+        return f"{self._neutralize(self._instructions)}\n\n{prompt}"
 
     def answer_each(
         self, questions: Sequence[str], packed: Sequence[Packed]

@@ -15,6 +15,13 @@ ENV_PREFIX = "RAG_APP_"
 CONFIG_NAME = "config.toml"
 
 _PACKAGE = Path(__file__).parent.parent
+_PLACES = {
+    "vector_store": ("uri",),
+    "embedding": ("compiled_folder",),
+    "server": ("keys_file", "uploads_folder"),
+}
+"""Where something is stored, by default as well."""
+_STORED = {f"{section}.{name}" for section, names in _PLACES.items() for name in names}
 _MODEL_KEYS = {"embedding.model", "llm.model", "retrieval.reranker.model"}
 
 
@@ -130,8 +137,8 @@ def resolve(key: str, value: Any, base: Path, origin: str) -> Any:
     if not isinstance(value, str) or not value:
         return value
     is_path = (
-        (key == "vector_store.uri" and "://" not in value)
-        or key in {"prompt.template", "embedding.compiled_folder"}
+        (key in _STORED and "://" not in value)
+        or key == "prompt.template"
         or (key in _MODEL_KEYS and value.startswith((".", "~", "/")))
     )
     if not is_path:
@@ -147,7 +154,8 @@ def resolve(key: str, value: Any, base: Path, origin: str) -> Any:
 
 def put_default_paths(merged: dict[str, Any], base: Path) -> None:
     """Let what is stored by default lie beside the configuration file, as a written path would."""
-    for section, name in (("vector_store", "uri"), ("embedding", "compiled_folder")):
-        if name not in merged.setdefault(section, {}):
-            default = getattr(Config.model_fields[section].default, name)
-            merged[section][name] = str(base / default)
+    for section, names in _PLACES.items():
+        for name in names:
+            if name not in merged.setdefault(section, {}):
+                default = getattr(Config.model_fields[section].default, name)
+                merged[section][name] = str(base / default)

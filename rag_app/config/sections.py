@@ -6,13 +6,14 @@ business. Importing this module loads no model and connects to nothing.
 
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator
 
+from rag_app.config.base import Section, check_url
 from rag_app.config.index_types import INDEX_TYPES, METRICS
 from rag_app.config.languages import LANGUAGES
 from rag_app.config.model_files import PACKAGE_PREFIX, max_length_in, model_folder, model_identity
+from rag_app.config.server import ServerSection
 
 SPECIAL_TOKENS = 2
 """``[CLS]`` and ``[SEP]``, which BERT-like embedders add to each text."""
@@ -22,40 +23,6 @@ SAMPLING = (
     *("presence_penalty", "repetition_penalty", "seed", "stop", "stop_token_ids", "top_k"),
 )
 """The sampling parameters that both vLLM's engine (``SamplingParams``) and its server take."""
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys, and values of another type, are errors."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
-    )
-
-
-def check_url(url: str, schemes: tuple[str, ...], secret: str) -> None:
-    """Refuse what is no URL of a service.
-
-    Parameters
-    ----------
-    secret
-        The environment variable that a password belongs in.
-
-    Raises
-    ------
-    ValueError
-        Saying what is wrong.
-    """
-    if not url.lower().startswith(tuple(f"{scheme}://" for scheme in schemes)):
-        raise ValueError('must start with "http://" or "https://"')
-    if "@" in url:
-        raise ValueError(f"a password does not belong here; set {secret}")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(f"not a URL: {error}; ports are from 1 to 65535") from None
-    if port == 0 or (parts.scheme != "unix" and not parts.hostname):
-        raise ValueError("not a URL of a service: http://HOST:PORT, ports are from 1 to 65535")
 
 
 class DocumentsSection(Section):
@@ -271,6 +238,9 @@ class PromptSection(Section):
 
     template: str = ""
     """Path of a Jinja file that renders sources, contexts and question; empty: the built-in one."""
+    instructions: str = ""
+    """Put before the rendered prompt, e.g. "Answer in German."; a server's clients set it by their
+    system message."""
     order: Literal["best_last", "best_first", "canonical"] = "best_last"
     """How contexts stand in the prompt: the best right before the question, the best first, or as
     they stand in the documents; `rag-app eval` measures which suits a model."""
@@ -373,6 +343,8 @@ class Config(Section):
     """The text that the LLM is given."""
     llm: LLMSection = LLMSection()
     """What writes the answer."""
+    server: ServerSection = ServerSection()
+    """`rag-app serve`: who may ask, and how much at once."""
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 

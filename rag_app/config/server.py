@@ -1,0 +1,57 @@
+"""`[server]`: what `rag-app serve` listens on, and what it lets through."""
+
+from ipaddress import ip_address
+
+from pydantic import Field, field_validator
+
+from rag_app.config.base import Section, check_url
+
+
+class ServerSection(Section):
+    """The server: who may ask, and how much at once."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Address to listen on; any but this machine's own needs a key (rag-app keys add)."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """Port to listen on; 0: one that is free, which the first line says."""
+    allowed_hosts: list[str] = []
+    """Names by which browsers may call the server, besides localhost, `host` and addresses: a page
+    elsewhere cannot reach it by a name of its own (DNS rebinding)."""
+    cors_origins: list[str] = []
+    """Pages of other servers that may call this one, e.g. "https://wiki.example.org"; none unless
+    named."""
+    public_url: str = ""
+    """What links to passages begin with, behind a proxy; empty: the address that was called."""
+    keys_file: str = Field(default="storage/keys.json", min_length=1)
+    """File of the keys' hashes, which `rag-app keys` writes."""
+    uploads_folder: str = Field(default="storage/uploads", min_length=1)
+    """Folder of the files that clients upload."""
+    max_in_flight: int = Field(default=32, ge=1, le=4096)
+    """Questions that are worked on at once."""
+    max_queue: int = Field(default=64, ge=0, le=65536)
+    """Questions that wait for that; the next one is refused (429, with Retry-After)."""
+    deadline: float = Field(default=300.0, gt=0)
+    """Seconds after which a question is given up, its waiting included."""
+    max_body_mb: float = Field(default=2.0, gt=0)
+    """Largest request in megabytes (10^6 bytes); uploads: `documents.max_file_size_mb`."""
+    max_question: int = Field(default=20_000, ge=1)
+    """Longest question in characters."""
+    small_talk: bool = True
+    """Answer "hi" and "thanks" without looking into the documents."""
+
+    @field_validator("public_url")
+    @classmethod
+    def _url_is_http(cls, value: str) -> str:
+        if value:
+            check_url(value, ("http", "https"), "none: this URL is shown to everyone")
+        return value.rstrip("/")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
