@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--prune", is_flag=True, help="Delete documents whose file is gone from PATH.")
-@click.option("--yes", is_flag=True, help="Do not ask before most of a folder is pruned.")
+@click.option("--yes", is_flag=True, help="Do not ask before most or all of a folder is pruned.")
 @click.option(
     "--moved-from",
     metavar="OLD",
@@ -59,7 +59,8 @@ def ingest_command(
 
     --prune deletes only what was looked for and is gone: documents under folders that cannot be
     read, dangling links and folders that are away are kept, and named. It asks before it deletes
-    more than half of a folder's documents.
+    more than half of a folder's documents, or all of a folder that is empty now, as one is where a
+    share was mounted; without a terminal it wants --yes.
     """
     config = load()
     from rag_app.ingestion.run import ingest  # LlamaIndex, Milvus: 3 s

@@ -38,6 +38,9 @@ class Plan:
         are deleted only if asked for.
     protected
         Documents whose file could not be looked for.
+    bare
+        Folders with nothing in them, and the documents that they held: `spare_bare` makes them
+        `protected`, `removed` with the user's consent.
     donors
         Document ids by content hash: a new file with the same content takes their vectors.
     sizes
@@ -58,6 +61,7 @@ class Plan:
     superseded: list[tuple[StoredDocument, SourceFile]] = field(default_factory=list)
     removed: list[StoredDocument] = field(default_factory=list)
     protected: list[StoredDocument] = field(default_factory=list)
+    bare: dict[Doubt, list[StoredDocument]] = field(default_factory=dict)
     skipped: list[SkippedFile] = field(default_factory=list)
     donors: dict[str, str] = field(default_factory=dict)
     sizes: dict[SourceFile, int] = field(default_factory=dict)
@@ -70,6 +74,17 @@ class Plan:
     def to_write(self) -> list[SourceFile]:
         """Files to read, split and write."""
         return sorted([*self.new, *self.changed, *self.moved])
+
+    def give_up(self, place: Doubt) -> None:
+        """Let the documents of a bare folder be taken for gone."""
+        self.removed += self.bare.pop(place)
+
+    def spare_bare(self) -> None:
+        """Keep the documents of bare folders, and say what would delete them."""
+        for place, documents in self.bare.items():
+            self.protected += documents
+            self.notes.append(f"{_kept(len(documents), str(place))}; --prune --yes deletes them")
+        self.bare.clear()
 
 
 def make_plan(
@@ -118,7 +133,7 @@ def make_plan(
     planner.find_removed(found)
     planner.hint_at_moved_folders()
     plan = planner.plan
-    if not (found.files or plan.skipped or plan.removed or plan.protected):
+    if not (found.files or plan.skipped or plan.removed or plan.protected or plan.bare):
         raise InputError(
             f"there is no file to read under {', '.join(map(str, paths)) or 'no path at all'}",
             "name folders, files or globs; hidden files need --set documents.hidden=true",
@@ -137,7 +152,6 @@ class _Planner:
         self._moved: dict[Path, list[StoredDocument]] = {}
         self._placed: set[str] = set()
         self._hashes: dict[SourceFile, str] = {}
-        self._absence = Absence()
         for document in self._documents:
             self._by_file[document.file].append(document)
             for hash_ in document.hashes:
@@ -214,20 +228,26 @@ class _Planner:
         """Sort the documents in scope that no file stands for."""
         plan = self.plan
         doubts: Counter[str] = Counter()
+        absence = Absence(chain(self._by_file, self._moved))
+        there = set(self._hashes.values())
         for document, file in self._in_scope(found.tops):
             root = document.folder if file == document.file else found.tops[0]
             unseen = next((p for p in (file, *file.parents) if p in found.unseen), None)
-            seen = self._absence.look_for(root, file) if unseen is None else unseen
-            if isinstance(seen, Doubt | Path):
+            seen = absence.look_for(root, file) if unseen is None else unseen
+            if isinstance(seen, Doubt) and seen.is_bare:
+                if there.isdisjoint(document.hashes):
+                    plan.bare.setdefault(seen, []).append(document)
+                else:  # it lies elsewhere now
+                    plan.removed.append(document)
+            elif isinstance(seen, Doubt | Path):
                 plan.protected.append(document)
                 doubts[str(seen)] += 1
             else:
                 plan.removed.append(document)
-        plan.notes += [
-            f"{count} documents are kept, as their files cannot be looked for in {place}"
-            for place, count in doubts.items()
-        ]
-        lost = mostly_gone(self._documents, self._without_renamed(plan.removed))
+        plan.notes += [_kept(count, place) for place, count in doubts.items()]
+        lost = mostly_gone(
+            self._documents, [each for each in plan.removed if there.isdisjoint(each.hashes)]
+        )
         plan.large_prunes = [
             f"{gone} of the {all_} documents of {root}" for root, (gone, all_) in lost.items()
         ]
@@ -243,10 +263,6 @@ class _Planner:
                 if document.id not in self._placed:
                     yield document, place
 
-    def _without_renamed(self, removed: list[StoredDocument]) -> list[StoredDocument]:
-        there = set(self._hashes.values())
-        return [document for document in removed if there.isdisjoint(document.hashes)]
-
     def hint_at_moved_folders(self) -> None:
         """Name folders that are away and whose documents' contents lie elsewhere now."""
         gone: Counter[str] = Counter()
@@ -258,6 +274,13 @@ class _Planner:
             f"it was moved, say so, and its documents go: --moved-from {root}"
             for root, count in gone.items()
         ]
+
+
+def _kept(count: int, place: str) -> str:
+    documents, files = (
+        ("document is", "its file") if count == 1 else ("documents are", "their files")
+    )
+    return f"{count} {documents} kept, as {files} cannot be looked for in {place}"
 
 
 def mostly_gone(

@@ -57,7 +57,9 @@ def ingest(
         Those whose file cannot be looked for are never deleted.
     confirm
         Asked before a prune that deletes more than half of the documents of an ingested folder, and
-        told which; if it returns False nothing is pruned. None: such a prune is an error.
+        told which; if it returns False nothing is pruned. None: such a prune is an error. Also
+        asked of each folder that is empty now and held several documents, as one is where a share
+        was mounted; without consent they are kept.
     moved_from
         Where the folder that is the one path lay before: its documents become those of the new
         place, and nothing is embedded again.
@@ -88,6 +90,9 @@ def ingest(
     store = find_store(config, exact=True)
     stored = store.documents() if store else {}
     plan = make_plan(config.documents, paths, stored, roots, moved_from=moved_from, stop=tally.stop)
+    if prune and not dry_run:
+        _ask_about_bare(plan, confirm)
+    plan.spare_bare()
     prune = prune and _may_prune(plan, confirm, dry_run=dry_run)
     tally.seconds["plan"] = time.perf_counter() - started
     if dry_run:
@@ -116,6 +121,14 @@ def ingest(
             store.settle(len({*stored, *written} - tally.removed))
     tally.seconds["total"] = time.perf_counter() - started
     return _report(plan, tally, store, stored, pruned=prune, dry_run=dry_run)
+
+
+def _ask_about_bare(plan: Plan, confirm: Confirm | None) -> None:
+    """Ask of folders that are there with nothing in them whether all was deleted there."""
+    for place, documents in list(plan.bare.items()):
+        much = f"pruning deletes {len(documents)} documents of {place.place}, {place.reason}"
+        if confirm is not None and confirm(much):
+            plan.give_up(place)
 
 
 def _may_prune(plan: Plan, confirm: Confirm | None, *, dry_run: bool) -> bool:

@@ -5,6 +5,7 @@ is a digest of its text. Rows that a LlamaIndex application put in are counted a
 """
 
 import os
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -116,9 +117,10 @@ class _Inspector:
     """Looks at documents and their files."""
 
     def __init__(self, config: Config, documents: Iterable[StoredDocument]) -> None:
+        documents = list(documents)
         self._config = config
         self._names = names_of(documents)
-        self._absence = Absence()
+        self._absence = Absence(document.file for document in documents)
 
     def problems_of(
         self, document: StoredDocument, duplicates: Sequence[str] = ()
@@ -137,7 +139,11 @@ class _Inspector:
             yield problem("incomplete", f"{missing} of {document.node_count} rows are missing")
         seen = self._absence.look_for(document.folder, document.file)
         if isinstance(seen, Doubt):
-            yield problem("unseen", f"its file cannot be looked for in {seen}")
+            detail = f"its file cannot be looked for in {seen}"
+            if seen.is_bare:
+                folder = shlex.quote(str(seen.place))
+                detail += f"; if it was deleted: rag-app ingest {folder} --prune --yes"
+            yield problem("unseen", detail)
             return
         if not seen:
             yield problem("orphaned", f"{document.file} is not there any more")

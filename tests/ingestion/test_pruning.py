@@ -101,6 +101,44 @@ def test_share_behind_a_link_that_is_not_mounted(config: Config, folder: Path) -
     assert report.protected == ("share/deep/t.md", "share/s.md")
 
 
+def test_empty_folder_may_be_where_a_share_was_mounted(
+    config: Config, folder: Path, run: Callable[..., Result]
+) -> None:
+    make_files(folder, {"drafts/idea.md": page("idea", 1)})
+    ingest(config, [folder])
+    shutil.rmtree(folder / "share")
+    make_files(folder, {"share/.nomount": ""})
+    (folder / "drafts/idea.md").unlink()  # the one document of its folder
+    (folder / "0.md").unlink()
+    for confirm in (None, lambda _: False):
+        report = ingest(config, [folder], prune=True, confirm=confirm)
+        assert set(report.removed) <= {"0.md", "drafts/idea.md"}
+        assert report.protected == ("share/deep/t.md", "share/s.md")
+        (note,) = [note for note in report.notes if f"{folder}/share" in note]
+        assert "--prune --yes" in note
+    repaired = verify(config, repair=True)
+    assert {problem.kind for problem in repaired.problems} == {"unseen"}
+    assert f"rag-app ingest {folder}/share --prune --yes" in repaired.problems[0].detail
+    assert repaired.documents == 7
+    settings = [p for k, v in SMALL.items() for p in ("--set", f"{k}={v}")]
+    settings += ["--set", f"vector_store.uri={config.vector_store.uri}"]
+    result = run("ingest", f"{folder}/share", "--prune", *settings)
+    assert "2 out of sight" in result.stdout
+    result = run("ingest", f"{folder}/share", "--prune", "--yes", *settings)
+    assert "2 removed" in result.stdout
+    assert paths(config) == [f"{number}.md" for number in range(1, 6)]
+
+
+def test_folder_emptied_into_another_is_no_lost_share(config: Config, folder: Path) -> None:
+    ingest(config, [folder])
+    shutil.move(folder / "share/deep/t.md", folder / "t.md")
+    shutil.move(folder / "share/s.md", folder / "s.md")
+    (folder / "share/deep").rmdir()
+    report = ingest(config, [folder], prune=True)
+    assert report.removed == ("share/deep/t.md", "share/s.md")
+    assert report.protected == ()
+
+
 def test_root_that_is_away_protects_its_documents(config: Config, folder: Path) -> None:
     ingest(config, [folder / "share"])
     make_files(folder.parent, {"other.md": page("other", 1)})
