@@ -6,6 +6,7 @@ for error messages.
 """
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -30,6 +31,7 @@ from rag_app.config.sections import Config
 from rag_app.errors import ConfigError, shortened
 
 MASK = "********"
+"""In place of a secret, wherever one would be printed."""
 
 _SECRET_NAME = re.compile(r"(^|_)(token|key|secret|password)$", re.IGNORECASE)
 
@@ -118,7 +120,7 @@ def _rows(config: Config, section: BaseModel, prefix: str) -> Iterator[dict[str,
             continue
         if isinstance(value, SecretStr):
             value = MASK if value.get_secret_value() else ""
-        value = _without_secrets(value)
+        value = without_secrets(value)
         help_text = " ".join((field.description or "").split())
         yield {"key": key, "value": value, "origin": config.origin(key), "help": help_text}
 
@@ -324,19 +326,31 @@ def _put(merged: dict[str, Any], key: str, value: Any) -> str:
     return ".".join([*field, last] if model is not None else field)
 
 
-def _without_secrets(value: Any) -> Any:
-    """Mask what a free table, such as ``llm.engine``, holds under the name of a secret."""
+def without_secrets(value: Any) -> Any:
+    """Mask what a free table, such as ``llm.engine``, holds under the name of a secret.
+
+    A text that is a table or a list of JSON is looked into as well.
+    """
+    if isinstance(value, list):
+        return [without_secrets(each) for each in value]
+    if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
+        try:
+            within = json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+        masked = without_secrets(within)
+        return value if masked == within else json.dumps(masked)
     if not isinstance(value, dict):
         return value
     return {
-        name: MASK if _SECRET_NAME.search(str(name)) and within else _without_secrets(within)
+        name: MASK if _SECRET_NAME.search(str(name)) and within else without_secrets(within)
         for name, within in value.items()
     }
 
 
 def _mask(value: Any) -> str:
     """Show a value without a URL's password or a table's secret, and not all of a long one."""
-    value = _without_secrets(value)
+    value = without_secrets(value)
     return shortened(re.sub(r"//[^/@\s]*@", f"//{MASK}@", repr(value)))
 
 

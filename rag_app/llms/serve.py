@@ -4,17 +4,18 @@ import json
 import os
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from rag_app.config.loader import MASK, without_secrets
 from rag_app.config.sections import LLMSection
 from rag_app.errors import ConfigError
 from rag_app.llms.engine_start import engine_arguments
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8000
-MASK = "********"
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,18 @@ class ServerCommand:
     arguments
         The program and its arguments.
     environment
-        Variables to set beside those that are. The API key is here, where other users' process
-        lists do not show it.
+        Secrets, beside the variables that are set: other users' process lists do not show them.
+    shown
+        The arguments as they may be printed: what secrets are left in them is masked.
     """
 
-    arguments: tuple[str, ...]
-    environment: dict[str, str]
+    arguments: tuple[str, ...] = field(repr=False)
+    environment: dict[str, str] = field(repr=False)
+    shown: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Return the line to type into a shell, the API key masked."""
-        shown = {name: MASK if "KEY" in name else value for name, value in self.environment.items()}
-        words = [f"{name}={shlex.quote(value)}" for name, value in shown.items()]
-        return " ".join([*words, shlex.join(self.arguments)])
+        """Return the line to type into a shell, secrets masked."""
+        return " ".join([*(f"{name}={MASK}" for name in self.environment), shlex.join(self.shown)])
 
     def run(self) -> None:
         """Become the server: this process is replaced, so that signals reach it and none is left.
@@ -70,18 +71,27 @@ def server_command(
     """
     model = engine_arguments(section)["model"]
     asked = {"trust_remote_code": False, **section.engine}
-    arguments = [
+    environment = {}
+    if key := section.api_key.get_secret_value():
+        environment["VLLM_API_KEY"] = key
+    if isinstance(asked.get("hf_token"), str):  # True stands for the one that is logged in
+        environment["HF_TOKEN"] = asked.pop("hf_token")
+    fixed = (
         sys.executable,
         "-m",
         # "vllm serve" asks for the distribution "vllm", which the CPU build does not go by.
         "vllm.entrypoints.openai.api_server",
         *("--model", model, "--host", host),
         *("--port", str(port or urlsplit(section.base_url).port or DEFAULT_PORT)),
-    ]
+    )
+    return ServerCommand(
+        (*fixed, *_flags(asked)), environment, (*fixed, *_flags(without_secrets(asked)))
+    )
+
+
+def _flags(asked: Mapping[str, Any]) -> Iterator[str]:
     for name, value in asked.items():
-        arguments += _flag(name, value)
-    key = section.api_key.get_secret_value()
-    return ServerCommand(tuple(arguments), {"VLLM_API_KEY": key} if key else {})
+        yield from _flag(name, value)
 
 
 def _flag(name: str, value: Any) -> list[str]:

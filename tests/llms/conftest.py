@@ -59,7 +59,7 @@ class Server:
         command = [sys.executable, "-m", "rag_app", "llm", "serve"]
         for key, value in settings.items():
             command += ["--set", f"{key}={str(value).lower() if value is True else value}"]
-        return ServerCommand(tuple(command), {})
+        return ServerCommand(tuple(command), {}, tuple(command))
 
     def start(self) -> None:
         command = self.command()

@@ -15,6 +15,7 @@ from rag_app import ingest, load_config
 from rag_app.cli import main
 from rag_app.config.sections import LLMSection
 from rag_app.llms import PackableLLM
+from rag_app.llms.serve import server_command
 from rag_app.llms.vllm_engine import VllmEngine
 from rag_app.milvus.lite_files import release
 from tests.llms.conftest import ENGINE, KEY, Server
@@ -232,3 +233,18 @@ def test_serve_prints_its_command(llama: Path) -> None:
     assert "--max-model-len 512 --enforce-eager" in result.stdout
     assert "--no-trust-remote-code" in result.stdout
     assert "secret" not in result.stdout
+
+
+@pytest.mark.usefixtures("llama")
+def test_serve_prints_no_secret_of_the_engines_arguments(llama: Path) -> None:
+    options = ["--set", f"llm.model={llama}", "--set", "llm.engine.hf_token=hf_hush"]
+    nested = '{"download": {"access_token": "hush-hush", "retries": 3}}'
+    options += ["--set", f"llm.engine.model_loader_extra_config={nested}"]
+    result = run(options, "llm", "serve", "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert "HF_TOKEN=********" in result.stdout
+    assert "hush" not in result.output
+    assert '"retries": 3' in result.stdout
+    command = server_command(LLMSection(model=str(llama), engine={"hf_token": "hf_hush"}))
+    assert command.environment["HF_TOKEN"] == "hf_hush"
+    assert "hush" not in " ".join(command.arguments) + repr(command)
