@@ -1,8 +1,6 @@
 """``rag-app batch``: a file of questions into a file of answers."""
 
 import json
-import os
-import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -14,6 +12,7 @@ import click
 from rag_app.cli.common import (
     common_options,
     filter_option,
+    is_same_file,
     load,
     print_json,
     progress_bar,
@@ -61,14 +60,14 @@ def batch_command(questions: str, output: str, retries: int) -> None:
     A question that the language model fails on becomes a line with "error", and the rest goes on.
     The same command asks it again, as often as --retries says.
     """
-    from rag_app.answering.answers_file import Kept, read_answers, still_to_ask  # LlamaIndex: 1.3 s
-    from rag_app.questions import BadLine, Question, read_questions
-
-    if _is_same_file(questions, output):
+    if is_same_file(questions, output):
         raise InputError(
             f"{'standard output' if output == '-' else output} is the file of the questions",
             "name another one after -o",
         )
+    from rag_app.answering.answers_file import Kept, read_answers, still_to_ask  # LlamaIndex: 1.3 s
+    from rag_app.questions import BadLine, Question, read_questions
+
     with _opened(questions) as lines:
         read = list(read_questions(lines, questions))
     bad = [line for line in read if isinstance(line, BadLine)]
@@ -135,16 +134,6 @@ def _lines(some: "Sequence[BadLine | Question]") -> str:
     """Name the first few lines."""
     named = ", ".join(str(each.line) for each in some[:20])
     return named if len(some) <= 20 else f"{named}, …"
-
-
-def _is_same_file(questions: str, output: str) -> bool:
-    """Whether answers would go where questions come from, by another name or through a link too."""
-    try:
-        asked = os.fstat(sys.stdin.fileno()) if questions == "-" else Path(questions).stat()
-        kept = os.fstat(sys.stdout.fileno()) if output == "-" else Path(output).stat()
-    except (OSError, ValueError):  # not there yet, or no file at all
-        return False
-    return stat.S_ISREG(asked.st_mode) and os.path.samestat(asked, kept)
 
 
 def _told(summary: dict[str, Any]) -> str:

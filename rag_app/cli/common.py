@@ -4,10 +4,13 @@ import atexit
 import gc
 import json
 import logging
+import os
+import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -184,6 +187,19 @@ def say_error(error: RagAppError) -> None:
     say(f"Error: {first}", *(f"  | {line}" for line in more))
     if error.remedy:
         say(f"  try: {error.remedy}")
+
+
+def is_same_file(source: str, output: str) -> bool:
+    """Whether a result would go where its questions come from, by whatever name or redirect.
+
+    "-" is standard input, and output.
+    """
+    try:
+        asked = os.fstat(sys.stdin.fileno()) if source == "-" else Path(source).stat()
+        kept = os.fstat(sys.stdout.fileno()) if output == "-" else Path(output).stat()
+    except (OSError, ValueError):  # not there yet, or no file at all
+        return False
+    return stat.S_ISREG(asked.st_mode) and os.path.samestat(asked, kept)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from rag_app.cli.common import (
     RagAppGroup,
     common_options,
     echo_text,
+    is_same_file,
     load,
     print_json,
     progress_bar,
@@ -132,6 +133,8 @@ def run_command(
     "contexts"; empty "answers" mean that the documents do not answer it. Figures come with 95%
     intervals. Ctrl-C stops; the same command goes on from there.
     """
+    if html and is_same_file(questions, html):
+        raise InputError(f"{html} is the file of the questions", "name another one after --html")
     config = load()
     from rag_app.evaluation.questions import read_questions  # LlamaIndex, Milvus: 3 s
     from rag_app.evaluation.questions import sample as choose

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
@@ -141,6 +143,18 @@ def test_questions_are_not_written_over(how: str, here: Path, questions: str, ru
         os.link(questions, output)
     result = run("batch", questions, "-o", output)
     assert result.exit_code == 2
+    assert "is the file of the questions" in result.stderr
+    assert Path(questions).read_text(encoding="utf-8") == "\n".join(QUESTIONS)
+
+
+@pytest.mark.parametrize(
+    "redirected",
+    ["batch {} >> {}", "batch - -o {} < {}", "batch - < {} >> {}", "batch - -o - < {} 1<> {}"],
+)
+def test_shell_does_not_lead_answers_into_the_questions(redirected: str, questions: str) -> None:
+    command = f"{sys.executable} -m rag_app {redirected.format(questions, questions)}"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2, result.stderr
     assert "is the file of the questions" in result.stderr
     assert Path(questions).read_text(encoding="utf-8") == "\n".join(QUESTIONS)
 

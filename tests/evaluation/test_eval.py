@@ -616,6 +616,14 @@ def test_engines_that_differ_are_loaded_one_after_the_other() -> None:
     assert len(study._groups([warm, small], Settings(answers=False))) == 1
 
 
+def test_report_is_not_written_over_the_questions(questions: str, run: Run) -> None:
+    before = Path(questions).read_bytes()
+    result = run("eval", questions, *SMALL, "--html", f"../{Path.cwd().name}/{questions}")
+    assert result.exit_code == 2
+    assert "is the file of the questions" in result.stderr
+    assert Path(questions).read_bytes() == before
+
+
 def test_too_few_questions_are_said(ingested: Config, questions: str, run: Run) -> None:
     result = run("eval", questions, *SMALL, "--variant", "a", "--variant", "b", "--variant", "c")
     said = " ".join(result.stdout.split())
