@@ -32,7 +32,7 @@ from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.store import open_store
 from rag_app.retrieval.reranker import build_reranker
 from rag_app.retrieval.retriever import Retriever, make_index
-from rag_app.search.modes import needs_vectors
+from rag_app.search.modes import find_mode
 
 T = TypeVar("T")
 
@@ -265,7 +265,7 @@ class RagApp:
 
     def _retriever(self, config: Config, filters: MetadataFilters | None = None) -> Retriever:
         store = self.store  # before a model loads for seconds
-        embedder = self.embedder if needs_vectors(config.retrieval.mode) else None
+        embedder = self.embedder if find_mode(config.retrieval.mode).needs_vectors else None
         return Retriever(store, embedder, config.retrieval, self._reranker(), filters=filters)
 
     def _both(

@@ -14,6 +14,7 @@ from rag_app.embedding.factory import choose_runtime
 from rag_app.embedding.runtimes import RUNTIMES
 from rag_app.errors import CollectionMismatchError, RagAppError
 from rag_app.schema import Record
+from rag_app.search.modes import find_mode
 
 _PACKAGES = (
     "llama-index-core",
@@ -153,6 +154,7 @@ def _milvus(config: Config) -> Check:
     from rag_app.milvus.words import is_countable
 
     section, mode = config.vector_store, config.retrieval.mode
+    needs_words = find_mode(mode).needs_words
     if section.is_lite and not Path(section.uri).exists():  # looking must not make one
         lite = version("milvus-lite")
         return Check("milvus", True, f"{section.uri}: not there yet; Milvus Lite {lite} makes it")
@@ -160,7 +162,7 @@ def _milvus(config: Config) -> Check:
     server = client.get_server_version(timeout=section.timeout)
     lite = server.startswith(LITE_VERSION)
     finding = f"{section.uri}: {server}"
-    if mode in {"text", "hybrid"} and not is_countable(client, lite=lite, timeout=section.timeout):
+    if needs_words and not is_countable(client, lite=lite, timeout=section.timeout):
         reason = f'{finding}, which counts no words for retrieval.mode = "{mode}"'
         return Check("milvus", False, reason, 'set retrieval.mode = "dense", or use Milvus 2.5')
     return Check("milvus", True, finding)

@@ -13,6 +13,7 @@ from rag_app.config import loader
 from rag_app.config.index_checks import faults, index_error
 from rag_app.config.sections import SPECIAL_TOKENS, Config
 from rag_app.errors import ConfigError, InputError
+from rag_app.search.modes import find_mode
 
 CHARACTERS_PER_TOKEN = 4
 """Rule of thumb for English text (OpenAI's tokenizer help page), for checks made before any
@@ -150,14 +151,19 @@ def _check_filter(config: Config) -> None:
 
 def _check_retrieval(config: Config) -> None:
     retrieval = config.retrieval
-    chooses = retrieval.mode in {"hybrid", "mmr"} or retrieval.reranker.is_on
+    try:
+        mode = find_mode(retrieval.mode)
+    except ConfigError as error:
+        origin = config.origin("retrieval.mode")
+        raise ConfigError(f"retrieval.mode ({origin}): {error.message}", error.remedy) from None
+    chooses = mode.takes_candidates or retrieval.reranker.is_on
     if chooses and retrieval.candidates < retrieval.similarity_top_k:
         raise ConfigError(
             f"{config.said('retrieval.candidates')} is less than "
             f"{config.said('retrieval.similarity_top_k')}",
             f"set retrieval.candidates to {retrieval.similarity_top_k} or more",
         )
-    comparable = retrieval.mode in {"dense", "mmr"} or retrieval.reranker.is_on
+    comparable = mode.is_comparable or retrieval.reranker.is_on
     if retrieval.min_score is not None and not comparable:
         raise ConfigError(
             f"{config.said('retrieval.min_score')}, and scores of "

@@ -27,9 +27,10 @@ from rag_app.milvus.store import open_store
 from rag_app.milvus.words import WORDS_FIELD
 from rag_app.questions import Question, read_questions
 from rag_app.retrieval.retriever import make_retriever
+from rag_app.search.modes import MODES
 from rag_app.search.terms import TermAnalyzer
 
-MODES = ("dense", "text", "hybrid")
+MEASURED = ("dense", "text", "hybrid")
 
 
 def measure(config: Config, questions: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -38,10 +39,10 @@ def measure(config: Config, questions: Sequence[str]) -> dict[str, dict[str, flo
     embedder = build_embedder(config.embedding)
     terms = TermAnalyzer(config.retrieval.language)
     table = {}
-    for mode in MODES:
+    for mode in MEASURED:
         section = config.retrieval.model_copy(update={"mode": mode})
         retriever = make_retriever(store, embedder, section)
-        limit = section.candidates if mode == "hybrid" else section.similarity_top_k
+        limit = section.candidates if MODES[mode].takes_candidates else section.similarity_top_k
         params = search_params(configured_index(config), config.index.search_params, limit)
 
         def search(data: Any, field: str, params: Any, limit: int = limit) -> None:
@@ -60,11 +61,11 @@ def measure(config: Config, questions: Sequence[str]) -> dict[str, dict[str, flo
             ours = timed(lambda: retriever.retrieve(question))  # noqa: B023 - called at once
             encode = timed(lambda: embedder.embed_queries([question]))  # noqa: B023
             bare = 0.0
-            if mode != "text":
+            if MODES[mode].needs_vectors:
                 bare += timed(lambda: search(vector, VECTOR_FIELD, params))  # noqa: B023
-            if mode != "dense":
+            if MODES[mode].needs_words:
                 bare += timed(lambda: search(words, WORDS_FIELD, {}))  # noqa: B023
-            encode = 0.0 if mode == "text" else encode
+            encode = encode if MODES[mode].needs_vectors else 0.0
             for name, value in zip(times, (ours, encode, bare, ours - encode - bare), strict=True):
                 times[name].append(value)
         table[mode] = {name: statistics.median(values) for name, values in times.items()}

@@ -196,7 +196,7 @@ class RerankerSection(Section):
 class RetrievalSection(Section):
     """How contexts are found."""
 
-    mode: Literal["dense", "text", "hybrid", "mmr"] = "hybrid"
+    mode: str = "hybrid"
     """"dense": by the vectors' nearness to the question's; "text": by its words (BM25); "hybrid":
     by both; "mmr": by nearness, passing over what says the same again (maximal marginal
     relevance)."""

@@ -32,17 +32,9 @@ from rag_app.milvus.node_store import BATCH_SIZE, MilvusStore
 from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD, MilvusSearch
 from rag_app.milvus.words import TERMS_FIELD, fit
 from rag_app.search.copies import choose
-from rag_app.search.modes import Asked, find, needs_vectors
+from rag_app.search.modes import Asked, find_mode, named_by_llama_index
 from rag_app.search.terms import TermAnalyzer
 
-_QUERY_MODES = {
-    VectorStoreQueryMode.DEFAULT: "dense",
-    VectorStoreQueryMode.TEXT_SEARCH: "text",
-    VectorStoreQueryMode.SPARSE: "text",
-    VectorStoreQueryMode.HYBRID: "hybrid",
-    VectorStoreQueryMode.SEMANTIC_HYBRID: "hybrid",
-    VectorStoreQueryMode.MMR: "mmr",
-}
 BATCH_BYTES = 16_000_000
 """Of texts in a call. A server refuses calls of 64 MB (its proxy.grpc.serverMaxRecvSize), and 1,000
 rows may have twice that."""
@@ -161,14 +153,15 @@ class CollectionStore(MilvusStore):
         VectorStoreError
             If Milvus fails.
         """
-        mode = _QUERY_MODES.get(query.mode)
+        mode = named_by_llama_index(query.mode.value)
         if mode is None:
+            able = (each.value for each in VectorStoreQueryMode if named_by_llama_index(each.value))
             raise InputError(
-                f"the query mode {query.mode.value!r} is not there",
-                f"use one of {', '.join(known.value for known in _QUERY_MODES)}",
+                f"the query mode {query.mode.value!r} is not there", f"use one of {', '.join(able)}"
             )
         vectors = [query.query_embedding] if query.query_embedding else []
-        if needs_vectors(mode) and not vectors:  # LlamaIndex's retriever embeds no empty question
+        # LlamaIndex's retriever embeds no empty question.
+        if find_mode(mode).needs_vectors and not vectors:
             raise InputError("the question is empty", "ask something")
         changes: dict[str, Any] = {"mode": mode, "similarity_top_k": query.similarity_top_k}
         if query.alpha is not None:
@@ -216,10 +209,11 @@ class CollectionStore(MilvusStore):
         """
         expression = to_expression(filters, lite=self._is_lite) if filters else ""
         number = section.similarity_top_k
-        if each_once and section.mode != "mmr":  # which looks for variety itself
+        mode = find_mode(section.mode)
+        if each_once and not mode.seeks_variety:
             spare = max(section.candidates, number)
             section = section.model_copy(update={"similarity_top_k": spare})
-        ranked = find(self._search, replace(asked, expression=expression), section)
+        ranked = mode.find(self._search, replace(asked, expression=expression), section)
         return choose(ranked, number, self._fetch, each_once=each_once)
 
     def _fetch(self, ids: Sequence[str]) -> dict[str, BaseNode]:

@@ -17,7 +17,7 @@ from rag_app.questions import check_question
 from rag_app.retrieval.expansion import expand
 from rag_app.retrieval.filter_text import parse_filter
 from rag_app.retrieval.reranker import build_reranker
-from rag_app.search.modes import Asked, needs_vectors
+from rag_app.search.modes import Asked, find_mode
 
 TOGETHER = 100
 """Questions whose nodes are held at the same time, however many are asked."""
@@ -43,7 +43,7 @@ class Retriever(BaseRetriever):
     Parameters
     ----------
     embedder
-        The collection's own; None where ``retrieval.mode`` is "text".
+        The collection's own; None where ``retrieval.mode`` needs no vectors.
     reranker
         Orders ``retrieval.candidates`` nodes anew, of which ``similarity_top_k`` stay.
     filters
@@ -62,6 +62,7 @@ class Retriever(BaseRetriever):
         self._store = store
         self._embedder = embedder
         self._section = section
+        self._needs_vectors = find_mode(section.mode).needs_vectors
         self._reranker = reranker
         fetched = section.candidates if reranker else section.similarity_top_k
         self._search = section.model_copy(update={"similarity_top_k": fetched})
@@ -83,7 +84,7 @@ class Retriever(BaseRetriever):
         for start in range(0, len(questions), TOGETHER):
             some = questions[start : start + TOGETHER]
             vectors: Sequence[Sequence[float]] = ()
-            if self._embedder is not None and needs_vectors(self._section.mode):
+            if self._embedder is not None and self._needs_vectors:
                 vectors = self._embedder.embed_queries(some)
             for question, nodes in zip(some, self._find(Asked(some, vectors)), strict=True):
                 yield self._refine(QueryBundle(question), nodes)
@@ -91,7 +92,7 @@ class Retriever(BaseRetriever):
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         check_question(query_bundle.query_str)
         vectors = []
-        if self._embedder is not None and needs_vectors(self._section.mode):
+        if self._embedder is not None and self._needs_vectors:
             # Left in the bundle, as LlamaIndex's own retriever does: what answers may need it, too.
             query_bundle.embedding = (
                 query_bundle.embedding

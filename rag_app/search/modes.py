@@ -1,13 +1,15 @@
-"""Find rows by vector, by words, by both, or with variety: many questions in one call to Milvus."""
+"""The retrieval modes: rows by vector, by words, by both, or with variety.
+
+Another mode is another record in `MODES`, and nothing else.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-import numpy as np
-
 from rag_app.config.sections import RetrievalSection
+from rag_app.errors import ConfigError
 from rag_app.search.fusion import Background, reciprocal_rank_fusion, weighted
 
 
@@ -35,7 +37,7 @@ class Asked:
     Attributes
     ----------
     vectors
-        Of the questions; empty for the mode "text".
+        Of the questions; empty for a mode that needs none.
     expression
         Milvus's, which rows have to fulfil; empty: none.
     """
@@ -60,27 +62,58 @@ class Searchable(Protocol):
         """Tell for each question how near its vector is to rows taken at random."""
 
 
-def needs_vectors(mode: str) -> bool:
-    """Whether a mode searches by nearness."""
-    return mode != "text"
+@dataclass(frozen=True)
+class Mode:
+    """A way to find rows.
+
+    Attributes
+    ----------
+    find
+        Finds ``similarity_top_k`` rows for each question: one list of hits each, best first.
+        Raises ConfigError if it needs words and the collection has none, VectorStoreError if Milvus
+        fails.
+    needs_vectors
+        Whether questions have to be embedded for it.
+    needs_words
+        Whether the collection has to count words for it.
+    takes_candidates
+        Whether it fetches ``candidates`` rows to choose from.
+    is_comparable
+        Whether its scores mean the same from question to question, so that there can be a least.
+    seeks_variety
+        Whether it passes over near-copies itself.
+    query_modes
+        LlamaIndex's names of it (`VectorStoreQueryMode`).
+    """
+
+    find: Callable[[Searchable, Asked, RetrievalSection], list[list[Hit]]]
+    needs_vectors: bool = True
+    needs_words: bool = False
+    takes_candidates: bool = False
+    is_comparable: bool = False
+    seeks_variety: bool = False
+    query_modes: tuple[str, ...] = ()
 
 
-def find(rows: Searchable, asked: Asked, section: RetrievalSection) -> list[list[Hit]]:
-    """Find ``section.similarity_top_k`` rows for each question in ``section.mode``.
-
-    Returns
-    -------
-    list of list of Hit
-        One list for each question, best first.
+def find_mode(name: str) -> Mode:
+    """Return the mode of this name.
 
     Raises
     ------
     ConfigError
-        If the mode needs words, and the collection has none.
-    VectorStoreError
-        If Milvus fails.
+        If there is none.
     """
-    return _MODES[section.mode](rows, asked, section)
+    mode = MODES.get(name)
+    if mode is None:
+        raise ConfigError(
+            f"there is no retrieval mode {name!r}", f"use one of {', '.join(sorted(MODES))}"
+        )
+    return mode
+
+
+def named_by_llama_index(name: str) -> str | None:
+    """Return the mode that LlamaIndex calls so; None if there is none."""
+    return next((own for own, mode in MODES.items() if name in mode.query_modes), None)
 
 
 def _dense(rows: Searchable, asked: Asked, section: RetrievalSection) -> list[list[Hit]]:
@@ -128,6 +161,8 @@ def _with_variety(hits: list[Hit], number: int, threshold: float) -> list[Hit]:
     """
     if not hits:
         return []
+    import numpy as np  # 0.1 s, which a look at the configuration need not wait for
+
     vectors = np.array([hit.vector for hit in hits], dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     relevance = np.array([hit.score for hit in hits])
@@ -145,9 +180,22 @@ def _scores(hits: Sequence[Hit]) -> dict[str, float]:
     return {hit.id: hit.score for hit in hits}
 
 
-_MODES: dict[str, Callable[[Searchable, Asked, RetrievalSection], list[list[Hit]]]] = {
-    "dense": _dense,
-    "text": _text,
-    "hybrid": _hybrid,
-    "mmr": _mmr,
+MODES = {
+    "dense": Mode(_dense, is_comparable=True, query_modes=("default",)),
+    "text": Mode(
+        _text, needs_vectors=False, needs_words=True, query_modes=("text_search", "sparse")
+    ),
+    "hybrid": Mode(
+        _hybrid,
+        needs_words=True,
+        takes_candidates=True,
+        query_modes=("hybrid", "semantic_hybrid"),
+    ),
+    "mmr": Mode(
+        _mmr,
+        takes_candidates=True,
+        is_comparable=True,
+        seeks_variety=True,
+        query_modes=("mmr",),
+    ),
 }

@@ -20,7 +20,7 @@ from rag_app.milvus.lite_files import release
 from rag_app.milvus.store import create_store, open_store
 from rag_app.retrieval.expansion import Passage
 from rag_app.retrieval.retriever import Retriever, make_retriever
-from rag_app.search.modes import Asked, Hit, _with_variety
+from rag_app.search.modes import MODES, Asked, Hit, _with_variety
 from tests.conftest import FakeEmbedder, MakeConfig, make_files
 
 FILES = {
@@ -216,7 +216,7 @@ def test_both_searches_fetch_candidates_and_as_many_as_asked_for_stay(
 
 def test_many_questions_find_what_each_finds_alone(build: Build) -> None:
     questions = ["dough", "the of", "强一致性", "nlist"]
-    for mode in ("dense", "text", "hybrid", "mmr"):
+    for mode in MODES:
         retriever = build(mode=mode)
         together = [paths(nodes) for nodes in retriever.retrieve_each(questions)]
         assert together == [paths(retriever.retrieve(question)) for question in questions]
@@ -274,7 +274,7 @@ def test_near_copies_do_not_take_all_places(
         assert second.metadata["path"] not in there
 
 
-@pytest.mark.parametrize("mode", ["dense", "text", "hybrid", "mmr"])
+@pytest.mark.parametrize("mode", MODES)
 def test_async_finds_the_same_from_any_event_loop(build: Build, mode: str) -> None:
     retriever = build(mode=mode)
     expected = paths(retriever.retrieve("clusters of vectors"))
@@ -336,7 +336,7 @@ def test_nothing_relevant_is_an_answer(build: Build, make_config: MakeConfig) ->
     assert str(build_query_engine(config).query("zebra")) == NOTHING_RELEVANT
 
 
-@pytest.mark.parametrize("mode", ["text", "hybrid"])
+@pytest.mark.parametrize("mode", [name for name in MODES if not MODES[name].is_comparable])
 def test_a_lowest_score_needs_comparable_ones(mode: str, make_config: MakeConfig) -> None:
     with pytest.raises(ConfigError, match=r"retrieval\.min_score = 0\.5") as caught:
         make_config(retrieval__mode=mode, retrieval__min_score=0.5)
