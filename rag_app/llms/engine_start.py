@@ -5,13 +5,13 @@ import inspect
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import fields
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from rag_app.config.sections import LLMSection
 from rag_app.errors import ConfigError, LLMError, ModelUnavailableError, RagAppError
 
 if TYPE_CHECKING:
@@ -32,8 +32,15 @@ INSTALL = (
 )
 
 
-def engine_arguments(section: LLMSection) -> dict[str, Any]:
-    """Return what `vllm.LLM` is called with: the configured arguments, as they are, and our own.
+def engine_arguments(model: str, engine: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `vllm.LLM` is called with: the given arguments, checked, and our own.
+
+    Parameters
+    ----------
+    model
+        A hub name or a folder.
+    engine
+        Engine arguments by vLLM's names.
 
     Raises
     ------
@@ -42,34 +49,44 @@ def engine_arguments(section: LLMSection) -> dict[str, Any]:
     LLMError
         If vLLM is not installed.
     """
-    if not section.model:
+    if not model:
         raise ConfigError(
             "llm.model is empty, and vLLM needs one",
             "set llm.model to a hub name or to the folder of a model",
         )
     if find_spec("vllm") is None:
         raise LLMError("vLLM is not installed", INSTALL)
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    # About the torch that vLLM pins: nothing that a user could change.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
+    _prepare_process()
     from vllm import LLM  # takes about 10 s: torch, transformers and the platform's kernels
     from vllm.engine.arg_utils import EngineArgs
 
     known = {field.name for field in fields(EngineArgs)} | set(inspect.signature(LLM).parameters)
     known -= {"model", "kwargs"}
-    for name in section.engine:
+    for name in engine:
         if name == "model":
             raise ConfigError("llm.engine has the key 'model'", "set llm.model instead")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             raise ConfigError(
-                f"llm.engine has the key {name!r}, which vLLM's engine does not know",
+                f"llm.engine (vllm_kwargs) has the key {name!r}, which vLLM's engine does not know",
                 (f"did you mean {' or '.join(map(repr, near))}? " if near else "")
                 + "vLLM's documentation lists them under Engine Arguments",
             )
+    return all_arguments(model, engine)
+
+
+def all_arguments(model: str, engine: Mapping[str, Any]) -> dict[str, Any]:
+    """Do as `engine_arguments`, without the checks, which import vLLM."""
     ours = {"trust_remote_code": False, "use_tqdm_on_load": False}
-    return {"model": section.model, **ours, **section.engine}
+    return {"model": model, **ours, **engine}
+
+
+def _prepare_process() -> None:
+    """Set what vLLM reads when it is imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # About the torch that vLLM pins: nothing that a user could change.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
 
 
 def start_engine(arguments: dict[str, Any]) -> "vllm.LLM":
@@ -86,6 +103,7 @@ def start_engine(arguments: dict[str, Any]) -> "vllm.LLM":
             f"llm.model is {model!r}, and there is no such folder",
             "name the folder that holds the model's config.json, or a hub name",
         )
+    _prepare_process()  # an LLM that came from another process was not checked in this one
     from vllm import LLM
 
     try:

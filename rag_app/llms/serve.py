@@ -69,7 +69,7 @@ def server_command(
     LLMError
         If vLLM is not installed.
     """
-    model = engine_arguments(section)["model"]
+    model = engine_arguments(section.model, section.engine)["model"]
     asked = {"trust_remote_code": False, **section.engine}
     environment = {}
     if key := section.api_key.get_secret_value():

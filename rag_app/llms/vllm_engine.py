@@ -1,21 +1,22 @@
-"""Config → a LlamaIndex LLM on a vLLM engine inside this process.
+"""A LlamaIndex LLM on a vLLM engine inside this process.
 
-All of LlamaIndex's methods stream, are safe for any number of threads and event loops, and are
-batched together by vLLM's scheduler. LlamaIndex's own `Vllm` does none of this, and ignores the
-model's chat template and window.
+It takes the place of `llama_index.llms.vllm.Vllm`, whose subclass it is, and mends what that does
+not do: all of LlamaIndex's methods stream, are safe for any number of threads and event loops, and
+are batched together by vLLM's scheduler; the model's chat template and window are used; nothing is
+loaded before it is needed.
 """
 
 import asyncio
+import atexit
 import copy
+import inspect
 import secrets
-import sys
-import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+import llama_index.llms.vllm
 from llama_index.core.base.llms.generic_utils import messages_to_prompt
-from llama_index.core.base.llms.types import LogProb
 from llama_index.core.llms import (
     ChatMessage,
     ChatResponse,
@@ -26,15 +27,18 @@ from llama_index.core.llms import (
     CompletionResponseGen,
     LLMMetadata,
     MessageRole,
-    TextBlock,
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
-from pydantic import PrivateAttr
+from llama_index.core.llms.llm import default_completion_to_prompt
+from pydantic import Field, PrivateAttr
 
+from rag_app.callbacks import own_callbacks
 from rag_app.config.sections import LLMSection
-from rag_app.errors import InputError, RagAppError
+from rag_app.errors import ConfigError, InputError, RagAppError
 from rag_app.llms import PackableLLM, Reply
-from rag_app.llms.engine_start import engine_arguments
+from rag_app.llms.engine_prompts import EnginePrompts
+from rag_app.llms.engine_replies import chat, chats, completion
+from rag_app.llms.engine_start import all_arguments, engine_arguments
 from rag_app.llms.engine_thread import Piece, Request
 from rag_app.llms.sampling import sampling_parameters
 from rag_app.llms.shared_engine import SharedEngine
@@ -43,38 +47,114 @@ from rag_app.llms.window import choose_window
 if TYPE_CHECKING:
     import vllm
 
+# LlamaIndex's package has torch imported at the exit of each process that has imported it, to empty
+# a GPU's cache. The engines here are stopped at exit, and whoever has no torch needs none.
+atexit.unregister(llama_index.llms.vllm.Vllm.close)
 
-class VllmEngine(PackableLLM):
+_TAKEN = inspect.signature(llama_index.llms.vllm.Vllm.__init__)
+_ENGINE_FIELDS = ("tensor_parallel_size", "trust_remote_code", "dtype", "download_dir")
+_SAMPLING_FIELDS = (
+    *("temperature", "n", "best_of", "presence_penalty", "frequency_penalty", "top_p", "top_k"),
+    *("stop", "ignore_eos", "logprobs"),
+)
+
+
+class Vllm(llama_index.llms.vllm.Vllm, PackableLLM):
     """A vLLM engine in this process, started when it is first asked something.
 
-    All of one configuration's `VllmEngine` share one engine; the last one closed stops it.
+    All of one model and one set of engine arguments share one engine, which stops when the last is
+    closed. A copy, and what comes out of a pickle in another process, has a hold of its own; the
+    engine is opened there when it is first asked.
 
-    Sampling parameters are those of the configuration; each call's own (``temperature``, ``stop``,
-    ``seed``, … by the names of vLLM's `SamplingParams`) win over them, and both over the model's
-    generation config.
+    Positional and keyword arguments are those of `llama_index.llms.vllm.Vllm`, and the fields
+    below. What is not given is the model's own (its generation config), or vLLM's default. Each
+    call's own sampling parameters (``temperature``, ``stop``, ``seed``, … by the names of vLLM's
+    `SamplingParams`) win over the fields.
 
-    Parameters
-    ----------
-    section
-        With a checked ``engine`` table; `build_vllm_engine` does that.
-    arguments
-        What `vllm.LLM` is called with.
+    Prompts and messages go through the model's chat template if it has one, unless
+    ``is_chat_model`` is False or ``messages_to_prompt`` or ``completion_to_prompt`` is given: then
+    those are used.
+
+    Raises
+    ------
+    ConfigError
+        If there is no model, or ``vllm_kwargs`` has a key that vLLM does not know.
+    LLMError
+        If vLLM is not installed.
     """
 
-    _section: LLMSection = PrivateAttr()
-    _shared: SharedEngine = PrivateAttr()
-    _tokenizer: Any = PrivateAttr(default=None)
-    _tokenizer_lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    model: str | None = Field(
+        default="facebook/opt-125m", description="Hub name or folder of the model."
+    )
+    temperature: float = Field(default=1.0, description="0 always takes the likeliest token.")
+    trust_remote_code: bool | None = Field(
+        default=False, description="Whether code that comes with the model is run."
+    )
+    api_url: str = Field(default="", description="Not used: see rag_app.llms.VllmServer.")
+    is_chat_model: bool | None = Field(  # type: ignore[assignment]
+        default=None,
+        description="Whether prompts go through the chat template; None: if there is one.",
+    )
+    sampling: dict[str, Any] = Field(
+        default_factory=dict, description="Further sampling parameters, by vLLM's names."
+    )
+    context_window: int | None = Field(
+        default=None, description="Tokens of prompt and answer together; None: the engine's."
+    )
+    timeout: float = Field(
+        default=120.0, description="Seconds without a step of the engine, after which calls fail."
+    )
 
-    def __init__(self, section: LLMSection, arguments: Mapping[str, Any]) -> None:
-        super().__init__()
-        self._section = section
-        self._shared = SharedEngine(arguments, section.timeout)
+    _shared: SharedEngine = PrivateAttr()
+    _prompts: EnginePrompts | None = PrivateAttr(default=None)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        ours = type(self).model_fields.keys() - _TAKEN.parameters.keys()
+        own = {name: kwargs.pop(name) for name in ours & kwargs.keys()}
+        given = _TAKEN.bind(self, *args, **kwargs).arguments
+        del given["self"]
+        fields = {name: value for name, value in {**given, **own}.items() if value is not None}
+        self._begin(fields)
+        if self.api_url:
+            raise ConfigError(
+                f"api_url is {self.api_url!r}, and Vllm is an engine in this process",
+                'use rag_app.llms.build_llm with llm.backend = "vllm-server"',
+            )
+        engine_arguments(self.model or "", self._engine_options())  # checks them
+
+    def _begin(self, fields: dict[str, Any]) -> None:
+        fields.setdefault("callback_manager", own_callbacks())
+        # Past the constructor of LlamaIndex's own, which would load the model.
+        super(llama_index.llms.vllm.Vllm, self).__init__(**fields)
+        self._join()
+
+    def _join(self) -> None:
+        arguments = all_arguments(self.model or "", self._engine_options())
+        self._shared = SharedEngine(arguments, self.timeout)
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied._join()
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        copied = self.__copy__()
+        for name, value in self.__dict__.items():
+            if name != "callback_manager":  # its handlers are where events go, also the copy's
+                copied.__dict__[name] = copy.deepcopy(value, memo)
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        given = self.model_fields_set - {"callback_manager"}  # handlers belong to a process
+        return {name: self.__dict__[name] for name in given}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._begin(dict(state))
 
     @classmethod
     def class_name(cls) -> str:
         """Return LlamaIndex's name for this type."""
-        return "VllmEngine"
+        return "Vllm"
 
     @property
     def engine(self) -> "vllm.LLM":
@@ -87,10 +167,13 @@ class VllmEngine(PackableLLM):
         model = self.engine.model_config
         return LLMMetadata(
             context_window=choose_window(
-                self._section, int(model.max_model_len), f"the engine of {model.model}"
+                self.context_window,
+                self.max_new_tokens,
+                int(model.max_model_len),
+                f"the engine of {model.model}",
             ),
-            num_output=self._section.max_tokens,
-            is_chat_model=self._is_chat,
+            num_output=self.max_new_tokens,
+            is_chat_model=self._is_templated if self.is_chat_model is None else self.is_chat_model,
             model_name=str(model.served_model_name or model.model),
         )
 
@@ -108,16 +191,11 @@ class VllmEngine(PackableLLM):
 
     def count_text_tokens(self, text: str) -> int:
         """Count a text's tokens alone."""
-        with self._tokenizer_lock:
-            return len(self._own_tokenizer().encode(text, add_special_tokens=False))
+        return self._its_prompts().count(text)
 
     def special_tokens(self) -> frozenset[str]:
         """Ask the engine's tokenizer."""
-        with self._tokenizer_lock:
-            tokenizer = self._own_tokenizer()
-            added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-            special = {token.content for token in added if token.special}
-            return frozenset({*special, *map(str, tokenizer.all_special_tokens)})
+        return self._its_prompts().special_tokens()
 
     def prefix_cache(self) -> tuple[int, int]:
         """Return how many prompt tokens the engine has looked up in its prefix cache, and found."""
@@ -133,13 +211,13 @@ class VllmEngine(PackableLLM):
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt: through the chat template, as a user's message, if the model has one."""
         tokens = self._tokens_of_prompt(prompt, formatted=formatted)
-        return _completion(self._whole([self._request(tokens, kwargs)])[0])
+        return completion(self._whole([self._request(tokens, kwargs)])[0])
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation, through the model's chat template."""
         request = self._request(self._tokens_of_messages(messages), kwargs)
-        return _chat(_completion(self._whole([request])[0]))
+        return chat(completion(self._whole([request])[0]))
 
     @llm_completion_callback()
     async def acomplete(
@@ -147,13 +225,13 @@ class VllmEngine(PackableLLM):
     ) -> CompletionResponse:
         """Answer a prompt without blocking the event loop."""
         tokens = await asyncio.to_thread(self._tokens_of_prompt, prompt, formatted=formatted)
-        return _completion(await self._awhole(self._request(tokens, kwargs)))
+        return completion(await self._awhole(self._request(tokens, kwargs)))
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation without blocking the event loop."""
         tokens = await asyncio.to_thread(self._tokens_of_messages, messages)
-        return _chat(_completion(await self._awhole(self._request(tokens, kwargs))))
+        return chat(completion(await self._awhole(self._request(tokens, kwargs))))
 
     # Piece by piece
 
@@ -169,7 +247,7 @@ class VllmEngine(PackableLLM):
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation piece by piece; closing the generator aborts the request."""
         request = self._request(self._tokens_of_messages(messages), kwargs, streaming=True)
-        return (_chat(response) for response in self._stream(request))
+        return (chat(response) for response in self._stream(request))
 
     @llm_completion_callback()
     async def astream_complete(
@@ -185,7 +263,7 @@ class VllmEngine(PackableLLM):
     ) -> ChatResponseAsyncGen:
         """Answer a conversation piece by piece; closing or cancelling aborts the request."""
         tokens = await asyncio.to_thread(self._tokens_of_messages, messages)
-        return _achats(self._astream(self._request(tokens, kwargs, streaming=True)))
+        return chats(self._astream(self._request(tokens, kwargs, streaming=True)))
 
     # Many
 
@@ -213,49 +291,38 @@ class VllmEngine(PackableLLM):
                 asked.append(index)
         with closing(self._shared.ask(requests, sparing=True)) as pieces:
             for piece in pieces:
-                yield asked[piece.index], piece.error or _completion(piece)
+                yield asked[piece.index], piece.error or completion(piece)
 
     # How
 
     @property
-    def _is_chat(self) -> bool:
-        if self._section.endpoint != "auto":
-            return self._section.endpoint == "chat"
-        llm = self.engine
-        return bool(llm.chat_template or getattr(llm.get_tokenizer(), "chat_template", None))
+    def _is_templated(self) -> bool:
+        """Whether prompts go through the model's chat template."""
+        if self.is_chat_model is False or not (
+            self.messages_to_prompt is messages_to_prompt
+            and self.completion_to_prompt is default_completion_to_prompt
+        ):
+            return False
+        return self.is_chat_model or self._its_prompts().has_template
+
+    def _its_prompts(self) -> EnginePrompts:
+        if self._prompts is None:
+            self._prompts = EnginePrompts(self.engine)
+        return self._prompts
 
     def _tokens_of_prompt(self, prompt: str, *, formatted: bool = False) -> list[int]:
-        if self._is_chat and not formatted:
+        if formatted:
+            return self._its_prompts().of_text(prompt)
+        if self._is_templated:
             return self._tokens_of_messages([ChatMessage(role=MessageRole.USER, content=prompt)])
-        with self._tokenizer_lock:
-            return list(self._own_tokenizer().encode(prompt))
+        return self._its_prompts().of_text((self.completion_to_prompt or str)(prompt))
 
     def _tokens_of_messages(self, messages: Sequence[ChatMessage]) -> list[int]:
-        if not self._is_chat:
-            return self._tokens_of_prompt(messages_to_prompt(messages), formatted=True)
-        plain = [{"role": message.role.value, "content": _text(message)} for message in messages]
-        with self._tokenizer_lock:
-            try:
-                text = self._own_tokenizer().apply_chat_template(
-                    plain,
-                    tokenize=False,
-                    add_generation_prompt=True,
-                    chat_template=self.engine.chat_template,
-                )
-            except Exception as error:  # Jinja's, or what the template itself raises
-                raise InputError(
-                    f"the model's chat template refuses the messages: {error}",
-                    'change their roles or order, or set llm.endpoint to "completion"',
-                ) from error
-            # The template has written the special tokens already.
-            return list(self._own_tokenizer().encode(text, add_special_tokens=False))
-
-    def _own_tokenizer(self) -> Any:
-        """Return a copy of the engine's tokenizer: fast tokenizers are not safe for threads."""
-        if self._tokenizer is None:
-            self._tokenizer = copy.deepcopy(self.engine.get_tokenizer())
-            self._tokenizer.model_max_length = sys.maxsize  # its warning is not needed: we check
-        return self._tokenizer
+        if self._is_templated:
+            return self._its_prompts().of_messages(messages)
+        return self._its_prompts().of_text(
+            (self.messages_to_prompt or messages_to_prompt)(messages)
+        )
 
     def _request(
         self, tokens: Sequence[int], kwargs: Mapping[str, Any], *, streaming: bool = False
@@ -263,12 +330,12 @@ class VllmEngine(PackableLLM):
         model = self.engine.model_config
         given = dict(kwargs)
         salt = given.pop("cache_salt", "")
+        fields = [name for name in _SAMPLING_FIELDS if name in self.model_fields_set]
         asked = {
             **model.get_diff_sampling_param(),
-            "temperature": self._section.temperature,
-            "top_p": self._section.top_p,
-            "max_tokens": self._section.max_tokens,
-            **self._section.sampling,
+            **{name: getattr(self, name) for name in fields},
+            "max_tokens": self.max_new_tokens,
+            **self.sampling,
             **given,
         }
         sampling = sampling_parameters(asked, streaming=streaming)
@@ -280,6 +347,10 @@ class VllmEngine(PackableLLM):
                 "shorten the prompt, lower llm.max_tokens, or raise llm.engine.max_model_len",
             )
         return Request(tokens, sampling, salt)
+
+    def _engine_options(self) -> dict[str, Any]:
+        named = [name for name in _ENGINE_FIELDS if name in self.model_fields_set]
+        return {**{name: getattr(self, name) for name in named}, **self.vllm_kwargs}
 
     def _whole(self, requests: Sequence[Request]) -> list[Piece]:
         with closing(self._shared.ask(requests)) as pieces:
@@ -294,17 +365,21 @@ class VllmEngine(PackableLLM):
         with closing(self._shared.ask([request])) as pieces:
             for piece in pieces:
                 text += piece.text
-                yield _completion(piece, text)
+                yield completion(piece, text)
 
     async def _astream(self, request: Request) -> CompletionResponseAsyncGen:
         text = ""
         async with aclosing(self._shared.aask([request])) as pieces:
             async for piece in pieces:
                 text += piece.text
-                yield _completion(piece, text)
+                yield completion(piece, text)
 
 
-def build_vllm_engine(section: LLMSection) -> VllmEngine:
+VllmEngine = Vllm
+"""Its name before it was LlamaIndex's too."""
+
+
+def build_vllm_engine(section: LLMSection) -> Vllm:
     """Make the LLM, its engine arguments checked by name; nothing is loaded yet.
 
     Raises
@@ -314,59 +389,14 @@ def build_vllm_engine(section: LLMSection) -> VllmEngine:
     LLMError
         If vLLM is not installed.
     """
-    return VllmEngine(section, engine_arguments(section))
-
-
-def _text(message: ChatMessage) -> str:
-    for block in message.blocks:
-        if not isinstance(block, TextBlock):
-            raise InputError(
-                f"a message has a {type(block).__name__}, and only text is sent to the engine",
-                "send text alone",
-            )
-    return message.content or ""
-
-
-def _completion(piece: Piece, text: str | None = None) -> CompletionResponse:
-    """Make LlamaIndex's response of a piece; `text` is the whole text so far, of a stream."""
-    usage = {
-        "prompt_tokens": piece.prompt_tokens,
-        "cached_tokens": piece.cached_tokens,
-        "completion_tokens": piece.completion_tokens,
-        "total_tokens": piece.prompt_tokens + piece.completion_tokens,
-    }
-    return CompletionResponse(
-        text=piece.text if text is None else text,
-        delta=None if text is None else piece.text,
-        raw={"usage": usage, "finish_reason": piece.finish_reason},
-        logprobs=None if piece.logprobs is None else [_likeliest(each) for each in piece.logprobs],
-        additional_kwargs={**usage, "finish_reason": piece.finish_reason},
+    return Vllm(
+        model=section.model,
+        temperature=section.temperature,
+        top_p=section.top_p,
+        max_new_tokens=section.max_tokens,
+        sampling=section.sampling,
+        vllm_kwargs=section.engine,
+        is_chat_model={"auto": None, "chat": True, "completion": False}[section.endpoint],
+        context_window=section.context_window,
+        timeout=section.timeout,
     )
-
-
-def _likeliest(position: Mapping[int, Any]) -> list[LogProb]:
-    """Make LlamaIndex's log probabilities of vLLM's for one token: the chosen one comes first."""
-    return [
-        LogProb(
-            token=found.decoded_token or "",
-            logprob=found.logprob,
-            bytes=list((found.decoded_token or "").encode()),
-        )
-        for found in position.values()
-    ]
-
-
-def _chat(response: CompletionResponse) -> ChatResponse:
-    return ChatResponse(
-        message=ChatMessage(role=MessageRole.ASSISTANT, content=response.text),
-        delta=response.delta,
-        raw=response.raw,
-        logprobs=response.logprobs,
-        additional_kwargs=response.additional_kwargs,
-    )
-
-
-async def _achats(responses: CompletionResponseAsyncGen) -> ChatResponseAsyncGen:
-    async with aclosing(responses):
-        async for response in responses:
-            yield _chat(response)

@@ -292,7 +292,8 @@ def build_vllm_server(section: LLMSection) -> VllmServer:
                 "(max_model_len), as vLLM does",
                 "set llm.context_window to the tokens that the server was started with",
             )
-        window = choose_window(section, real, f"the server at {replicas.roots[0]}")
+        whose = f"the server at {replicas.roots[0]}"
+        window = choose_window(section.context_window, section.max_tokens, real, whose)
         counter = TokenCounter(http, model, section.endpoint)
     except BaseException:
         http.close()

@@ -1,16 +1,17 @@
 """How many tokens prompt and answer may have: the model's real window, which the user may lower."""
 
-from rag_app.config.sections import LLMSection
 from rag_app.errors import ConfigError
 
 
-def choose_window(section: LLMSection, real: int, whose: str) -> int:
+def choose_window(asked: int | None, max_tokens: int, real: int, whose: str) -> int:
     """Return the window to pack for, in tokens.
 
     Parameters
     ----------
-    section
-        Whose ``context_window`` may lower the real one.
+    asked
+        ``llm.context_window``, which may lower the real one; None: it does not.
+    max_tokens
+        ``llm.max_tokens``, the longest answer.
     real
         What the engine or the server has.
     whose
@@ -21,16 +22,15 @@ def choose_window(section: LLMSection, real: int, whose: str) -> int:
     ConfigError
         If ``llm.context_window`` is more than the real one, or ``llm.max_tokens`` leaves no room.
     """
-    asked = section.context_window
     if asked is not None and asked > real:
         raise ConfigError(
             f"llm.context_window is {asked}, and {whose} has a window of {real} tokens",
             f"set llm.context_window to at most {real}, or leave it out",
         )
     window = asked or real
-    if section.max_tokens >= window:
+    if max_tokens >= window:
         raise ConfigError(
-            f"llm.max_tokens is {section.max_tokens}, which leaves no room for a prompt in the "
+            f"llm.max_tokens is {max_tokens}, which leaves no room for a prompt in the "
             f"window of {window} tokens of {whose}",
             f"set llm.max_tokens to at most {window // 2}",
         )

@@ -141,11 +141,10 @@ def test_engine_that_cannot_start(
     assert engine.complete(PROMPT).text, "the other engine is unharmed"
 
 
-def test_window_may_only_be_lowered(engine: VllmEngine, llama: Path) -> None:
-    lowered = engine.model_copy(deep=False)
-    lowered._section = section(backend="vllm", model=str(llama), context_window=512)
+def test_window_may_only_be_lowered(engine: VllmEngine) -> None:
+    lowered = engine.model_copy(update={"context_window": 512})
     assert lowered.metadata.context_window == 512
-    lowered._section = section(backend="vllm", model=str(llama), context_window=4096)
+    lowered.context_window = 4096
     with pytest.raises(ConfigError, match=r"4096.*1024"):
         _ = lowered.metadata
 

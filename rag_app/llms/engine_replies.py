@@ -1,0 +1,64 @@
+"""What the engine's thread hands out → LlamaIndex's responses."""
+
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Any
+
+from llama_index.core.base.llms.types import LogProb
+from llama_index.core.llms import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    MessageRole,
+)
+
+from rag_app.llms.engine_thread import Piece
+
+
+def completion(piece: Piece, text: str | None = None) -> CompletionResponse:
+    """Make LlamaIndex's response of a piece; `text` is the whole text so far, of a stream."""
+    usage = {
+        "prompt_tokens": piece.prompt_tokens,
+        "cached_tokens": piece.cached_tokens,
+        "completion_tokens": piece.completion_tokens,
+        "total_tokens": piece.prompt_tokens + piece.completion_tokens,
+    }
+    return CompletionResponse(
+        text=piece.text if text is None else text,
+        delta=None if text is None else piece.text,
+        raw={"usage": usage, "finish_reason": piece.finish_reason},
+        logprobs=None if piece.logprobs is None else [_likeliest(each) for each in piece.logprobs],
+        additional_kwargs={**usage, "finish_reason": piece.finish_reason},
+    )
+
+
+def chat(response: CompletionResponse) -> ChatResponse:
+    """Make a chat's response of a completion's."""
+    return ChatResponse(
+        message=ChatMessage(role=MessageRole.ASSISTANT, content=response.text),
+        delta=response.delta,
+        raw=response.raw,
+        logprobs=response.logprobs,
+        additional_kwargs=response.additional_kwargs,
+    )
+
+
+async def chats(responses: CompletionResponseAsyncGen) -> ChatResponseAsyncGen:
+    """Do as `chat` with each of a stream; closing it closes the other."""
+    async with aclosing(responses):
+        async for response in responses:
+            yield chat(response)
+
+
+def _likeliest(position: Mapping[int, Any]) -> list[LogProb]:
+    """Make LlamaIndex's log probabilities of vLLM's for one token: the chosen one comes first."""
+    return [
+        LogProb(
+            token=found.decoded_token or "",
+            logprob=found.logprob,
+            bytes=list((found.decoded_token or "").encode()),
+        )
+        for found in position.values()
+    ]
