@@ -112,7 +112,7 @@ class RagApp:
         embedder: Embedder | None = None,
     ) -> None:
         self.config = config
-        self._answers_by_llm = llm is not None or config.llm.backend != "extractive"
+        self.answers_by_llm = llm is not None or config.llm.backend != "extractive"
         self._store = _Part(lambda: _hold(config), lambda _: _let_go(config.vector_store.uri))
         self._embedder: _Part[Embedder] = _Part(
             lambda: embedder or build_embedder(config.embedding)
@@ -273,7 +273,7 @@ class RagApp:
     ) -> tuple[Retriever, RagSynthesizer]:
         """Make both halves; what fails at once is asked before the embedder loads for seconds."""
         _ = self.store
-        llm = self.llm if self._answers_by_llm else None
+        llm = self.llm if self.answers_by_llm else None
         retriever = self._retriever(config, filters)
         if llm is None:
             return retriever, ExtractiveSynthesizer(self._extractor(), streaming=streaming)

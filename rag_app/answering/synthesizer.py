@@ -46,8 +46,9 @@ class RagSynthesizer(BaseSynthesizer):
 
     The `Response` has the contexts in prompt order (``prompt.order``) as `source_nodes`, and in its
     metadata ``sources`` (list of `Source`, numbered as cited), ``ledger`` (list of `LedgerEntry`),
-    ``prompt_tokens`` and ``budget`` (int, 0 without an LLM), ``reasoning`` (the model's, where a
-    server sends it; of a stream when that has ended).
+    ``prompt_tokens`` and ``budget`` (int, 0 without an LLM), and of a stream when that has ended
+    ``reasoning`` (the model's, where a server sends it), ``finish_reason`` ("stop", "length"; empty
+    without an LLM) and ``completion_tokens`` (None where nobody counted).
     """
 
     def __init__(self, llm: LLM, *, streaming: bool) -> None:
@@ -301,7 +302,7 @@ def _about(packed: Packed, additional: Sequence[NodeWithScore] | None = None) ->
             "ledger": list(packed.ledger),
             "prompt_tokens": packed.prompt_tokens,
             "budget": packed.budget,
-            "reasoning": "",
+            **_noted(CompletionResponse(text="")),
         },
     }
 
@@ -315,15 +316,24 @@ def _piece(text: str) -> CompletionResponse:
 
 
 def _text(reply: CompletionResponse, about: dict[str, Any]) -> str:
-    """Return an answer's text, note its reasoning; LlamaIndex would print "None" for no text."""
+    """Return an answer's text, note what is told of it; of no text LlamaIndex makes "None"."""
     if not reply.text.strip():
         raise empty_answer(reply)
-    about["metadata"]["reasoning"] = reply.additional_kwargs.get("reasoning", "")
+    about["metadata"].update(_noted(reply))
     return reply.text
 
 
+def _noted(reply: CompletionResponse) -> dict[str, Any]:
+    about = reply.additional_kwargs
+    return {
+        "reasoning": about.get("reasoning", ""),
+        "finish_reason": about.get("finish_reason") or "",
+        "completion_tokens": about.get("completion_tokens"),
+    }
+
+
 def _texts(pieces: CompletionResponseGen, about: dict[str, Any]) -> Generator[str, None, None]:
-    """Do as `_text`, of a stream; the reasoning is noted as it comes."""
+    """Do as `_text`, of a stream; what is told of it is noted as it comes."""
     whole = _Whole(about)
     for piece in pieces:
         yield whole.add(piece)
@@ -350,7 +360,7 @@ class _Whole:
         delta = piece.delta or ""
         self._reply.text = self._reply.text or delta.strip()
         self._reply.additional_kwargs.update(piece.additional_kwargs)
-        self._metadata["reasoning"] = self._reply.additional_kwargs.get("reasoning", "")
+        self._metadata.update(_noted(self._reply))
         return delta
 
     def check(self) -> None:

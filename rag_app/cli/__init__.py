@@ -22,6 +22,7 @@ from rag_app.cli.eval import eval_group
 from rag_app.cli.index import index_group
 from rag_app.cli.llm import llm_group
 from rag_app.cli.query import query_command, retrieve_command
+from rag_app.cli.serve import keys_group, serve_command
 
 
 @click.group(
@@ -49,6 +50,8 @@ for command in (
     retrieve_command,
     batch_command,
     chat_command,
+    serve_command,
+    keys_group,
     eval_group,
     documents_group,
     collections_group,

@@ -1,0 +1,100 @@
+"""Who is asking: the key of a request, what its role covers, and how often it may come."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from llama_index.core.vector_stores.types import MetadataFilters
+
+from rag_app.config.sections import Config
+from rag_app.errors import ConfigError
+from rag_app.retrieval.filter_text import parse_filter
+from rag_app.server.errors import RequestError
+from rag_app.server.keys import Key, Role
+from rag_app.server.service import Service
+
+ANYONE = Key(name="", role="admin", digest="")
+"""Whoever can reach a server that never had a key: it listens on loopback only."""
+
+
+def check_exposure(config: Config, keys: tuple[Key, ...]) -> None:
+    """Refuse to listen to other machines without a key.
+
+    Raises
+    ------
+    ConfigError
+        With the command that makes one.
+    """
+    if not keys and not config.server.is_loopback:
+        raise ConfigError(
+            f"{config.said('server.host')} lets other machines ask, and there is no key",
+            "rag-app keys add NAME --role reader, or leave server.host at 127.0.0.1",
+        )
+
+
+def service_of(request: Request) -> Service:
+    """Return the parts that an application was made with."""
+    service: Service = request.app.state.service
+    return service
+
+
+def bearer(request: Request, service: Service) -> Key:
+    """Return the key of a request.
+
+    Raises
+    ------
+    RequestError
+        401 without one that may be used, 429 if it came too often.
+    """
+    if not service.keys.all():
+        return ANYONE
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    key = service.keys.find(given.strip()) if scheme.lower() == "bearer" else None
+    if key is None:
+        raise RequestError(
+            401,
+            "this server asks for a key: Authorization: Bearer KEY",
+            code="invalid_api_key",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    service.allowances.take(key)
+    return key
+
+
+def needs(role: Role) -> Callable[[Request], Awaitable[Key]]:
+    """Return the dependency of a route: the request's key, whose role covers `role`."""
+
+    async def authenticate(request: Request) -> Key:
+        key = bearer(request, service_of(request))
+        if not key.may(role):
+            raise RequestError(
+                403, f"the key {key.name!r} is a {key.role}'s; this takes a {role}'s", code="role"
+            )
+        return key
+
+    return authenticate
+
+
+Reader = Annotated[Key, Depends(needs("reader"))]
+Writer = Annotated[Key, Depends(needs("writer"))]
+Admin = Annotated[Key, Depends(needs("admin"))]
+Served = Annotated[Service, Depends(service_of)]
+
+
+def filters_of(key: Key, asked: str = "") -> MetadataFilters | None:
+    """Join a key's filter with the one that a request asks for; neither replaces the other.
+
+    Raises
+    ------
+    InputError
+        If the request's is no filter.
+    """
+    found = [each for each in (parse_filter(key.filter), parse_filter(asked)) if each is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    return MetadataFilters(filters=list(found))
+
+
+def base_url(request: Request, service: Service) -> str:
+    """Return what links to this server begin with."""
+    return service.config.server.public_url or str(request.base_url).rstrip("/")

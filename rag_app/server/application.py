@@ -1,0 +1,61 @@
+"""The application: routes, guards and errors, wired in one function."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware.cors import CORSMiddleware
+
+from rag_app import __version__
+from rag_app.config.sections import Config
+from rag_app.server import errors
+from rag_app.server.access import check_exposure
+from rag_app.server.guards import BodyGuard, HostGuard
+from rag_app.server.routes import chat_completions, documents, health, models
+from rag_app.server.service import Service
+
+_ROUTES = (chat_completions, documents, health, models)
+
+
+def make_application(config: Config) -> FastAPI:
+    """Make the ASGI application of a configuration; its parts are closed when it ends.
+
+    Raises
+    ------
+    ConfigError
+        If it would let other machines ask without a key.
+    """
+    service = Service(config)
+    check_exposure(config, service.keys.all())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.is_draining = True
+        await run_in_threadpool(service.close)
+
+    application = FastAPI(
+        title="rag_app",
+        description="Grounded answers from your own documents, in OpenAI's shapes.",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+    )
+    application.state.service = service
+    for routes in _ROUTES:
+        application.include_router(routes.router)
+    errors.install(application)
+    application.add_middleware(
+        BodyGuard, section=config.server, uploads_mb=config.documents.max_file_size_mb
+    )
+    application.add_middleware(HostGuard, section=config.server)
+    if config.server.cors_origins:
+        application.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.server.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
+    return application

@@ -1,0 +1,169 @@
+"""A client's messages → what is asked: history, question, instructions; what needs no documents."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from llama_index.core.base.llms.generic_utils import messages_to_history_str
+from llama_index.core.chat_engine.condense_question import DEFAULT_PROMPT
+from llama_index.core.llms import ChatMessage, MessageRole
+from llama_index.core.memory import ChatMemoryBuffer
+from pydantic import BaseModel, ConfigDict, Field
+
+from rag_app.answering.fencing import Neutralizer
+from rag_app.llms import PackableLLM
+from rag_app.questions import check_question
+from rag_app.server.errors import RequestError
+
+
+class TextPart(BaseModel):
+    """A part of a message."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["text", "input_text", "output_text"]
+    text: str
+    annotations: list[Any] = []
+
+
+class OtherPart(BaseModel):
+    """A part that is no text: refused by its name."""
+
+    type: str
+
+
+class Message(BaseModel):
+    """A message of a conversation, as OpenAI has it."""
+
+    model_config = ConfigDict(extra="ignore")  # what we sent comes back: annotations, refusal
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[
+        str | list[TextPart | OtherPart] | None, Field(union_mode="left_to_right")
+    ] = None
+
+    def text(self) -> str:
+        """Return its text.
+
+        Raises
+        ------
+        RequestError
+            If a part is none, an image for example.
+        """
+        if self.content is None:
+            return ""
+        if isinstance(self.content, str):
+            return self.content
+        for part in self.content:
+            if not isinstance(part, TextPart):
+                raise RequestError(
+                    400,
+                    f"content of type {part.type!r} is not supported: send text",
+                    code="unsupported_content",
+                    param="messages",
+                )
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What is asked.
+
+    Attributes
+    ----------
+    question
+        The last message, a user's.
+    history
+        The messages of users and assistants before it.
+    instructions
+        What system messages say.
+    """
+
+    question: str
+    history: tuple[ChatMessage, ...] = ()
+    instructions: str = ""
+
+
+def read(messages: Sequence[Message], longest: int) -> Conversation:
+    """Read a client's messages.
+
+    Raises
+    ------
+    RequestError
+        If the last one is not a user's, or is too long.
+    InputError
+        If it is empty.
+    """
+    if not messages or messages[-1].role != "user":
+        raise RequestError(400, "the last message has to be a user's", param="messages")
+    question = check_length(messages[-1].text(), longest, "messages")
+    turns = [message for message in messages[:-1] if message.role in {"user", "assistant"}]
+    return Conversation(
+        question=check_question(question),
+        history=tuple(ChatMessage(role=MessageRole(m.role), content=m.text()) for m in turns),
+        instructions="\n".join(
+            message.text() for message in messages if message.role in {"system", "developer"}
+        ).strip(),
+    )
+
+
+def check_length(question: str, longest: int, param: str) -> str:
+    """Return a question.
+
+    Raises
+    ------
+    RequestError
+        If it is longer than ``server.max_question``.
+    """
+    if len(question) > longest:
+        raise RequestError(
+            400, f"the question has {len(question):,} characters, of {longest:,}", param=param
+        )
+    return question
+
+
+async def condense(llm: PackableLLM, conversation: Conversation) -> str:
+    """Rewrite a follow-up question as one that stands alone, with LlamaIndex's prompt."""
+    metadata = llm.metadata
+    memory = ChatMemoryBuffer.from_defaults(
+        chat_history=list(conversation.history),
+        # The other half is for the question and the instruction to rewrite it.
+        token_limit=(metadata.context_window - metadata.num_output) // 2,
+        tokenizer_fn=lambda text: [0] * llm.count_tokens(text),
+    )
+    neutralize = Neutralizer(llm.special_tokens())
+    return await llm.apredict(
+        DEFAULT_PROMPT,
+        question=neutralize(conversation.question),
+        chat_history=neutralize(messages_to_history_str(memory.get())),
+    )
+
+
+_TASK = re.compile(r"\s*### Task:\s.*<chat_history>", re.DOTALL)
+_PHRASES = (
+    "hi, hello, hey, hello there, hi there, hey there, good morning, good afternoon, good evening, "
+    "good night, how are you, thanks, thanks a lot, many thanks, thank you, thank you very much, "
+    "thank you so much, thx, cheers, bye, goodbye, see you, ok, okay, great, hallo, guten morgen, "
+    "guten tag, guten abend, danke, danke schön, danke sehr, vielen dank, tschüss, servus, moin, "
+    "bonjour, salut, merci, merci beaucoup, hola, buenos días, gracias, ciao, grazie, olá, "
+    "obrigado, obrigada, 안녕, 안녕하세요, 감사합니다, 고마워, 고마워요, 你好, 您好, 谢谢, 謝謝, "
+    "再见, こんにちは, ありがとう, ありがとうございます, привет, здравствуйте, спасибо"
+)
+_SMALL_TALK = frozenset(phrase.strip() for phrase in _PHRASES.split(","))
+
+
+def is_task(question: str) -> bool:
+    """Whether a chat program wants something about the conversation itself: a title, tags, ideas.
+
+    Open WebUI's prompts for these begin with "### Task:" and hold the conversation as data.
+    """
+    return _TASK.match(question) is not None
+
+
+def is_small_talk(question: str) -> bool:
+    """Whether a message is a greeting or thanks and nothing else."""
+    if len(question) > 60:
+        return False
+    said = "".join(c if c.isalnum() else " " for c in question.casefold())
+    return " ".join(said.split()) in _SMALL_TALK

@@ -1,0 +1,129 @@
+"""``/documents/{id}``: a document as it was read, passage by passage; citations lead here."""
+
+from html import escape
+from typing import Any
+
+from fastapi import APIRouter, Request
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores.types import (
+    FilterOperator,
+    MetadataFilter,
+    MetadataFilters,
+)
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from rag_app.server.access import Served, bearer, filters_of
+from rag_app.server.errors import RequestError
+from rag_app.server.keys import Key
+from rag_app.server.links import is_signed
+from rag_app.server.service import Service
+
+router = APIRouter(tags=["documents"])
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    "frame-ancestors 'self'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "private, no-store",
+}
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;"
+    "color-scheme:light dark}section{white-space:pre-wrap;overflow-wrap:anywhere;"
+    "padding:.5rem 1rem;border-left:3px solid transparent}section:target{border-color:#d97706;"
+    "background:color-mix(in srgb,#d97706 12%,transparent)}small{opacity:.7}"
+)
+
+
+@router.get("/documents/{document_id}")
+async def show_document(
+    document_id: str,
+    request: Request,
+    service: Served,
+    model: str = "",
+    key: str = "",
+    until: int = 0,
+    signature: str = "",
+) -> Response:
+    """Show a document's passages: a page for browsers, JSON for programs that ask for it.
+
+    The caller has a key, or a link that was signed for one: what the key may not see is not there.
+    """
+    collection = model or service.config.vector_store.collection
+    caller = _caller(request, service, collection, document_id, (key, until, signature))
+    if not caller.may_use(collection):
+        raise _not_found(document_id)
+    app = await service.app(collection)
+    of_it = MetadataFilter(key="doc_id", value=document_id, operator=FilterOperator.EQ)
+    own = filters_of(caller)
+    filters = MetadataFilters(filters=[of_it] if own is None else [of_it, own])
+    nodes = await run_in_threadpool(app.store.get_nodes, None, filters)
+    if not nodes:
+        raise _not_found(document_id)
+    nodes.sort(key=lambda node: (getattr(node, "start_char_idx", None) or 0, node.node_id))
+    if "application/json" in request.headers.get("accept", ""):
+        return JSONResponse(_as_json(document_id, nodes), headers=_HEADERS)
+    return HTMLResponse(_as_page(nodes), headers=_HEADERS)
+
+
+def _caller(
+    request: Request,
+    service: Service,
+    collection: str,
+    document: str,
+    link: tuple[str, int, str],
+) -> Key:
+    name, until, signature = link
+    if signature:
+        for each in service.keys.all():
+            if each.name == name and not each.is_revoked:
+                if is_signed(each, collection, document, until, signature):
+                    return each
+                break
+        raise RequestError(403, "this link has ended, or was never one", code="bad_link")
+    return bearer(request, service)
+
+
+def _not_found(document: str) -> RequestError:
+    return RequestError(404, f"there is no document {document!r}", code="document_not_found")
+
+
+def _as_json(document: str, nodes: list[BaseNode]) -> dict[str, Any]:
+    about = nodes[0].metadata
+    return {
+        "id": document,
+        "path": about.get("path", ""),
+        "title": about.get("title", ""),
+        "type": about.get("type", ""),
+        "passages": [
+            {"id": node.node_id, "page": node.metadata.get("page"), "text": _text(node)}
+            for node in nodes
+        ],
+    }
+
+
+def _as_page(nodes: list[BaseNode]) -> str:
+    about = nodes[0].metadata
+    title = escape(str(about.get("title") or about.get("path") or ""))
+    path = escape(str(about.get("path", "")))
+    passages = "\n".join(
+        f'<section id="node-{escape(node.node_id)}">{_page(node)}{escape(_text(node))}</section>'
+        for node in nodes
+    )
+    return (
+        '<!doctype html><html><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{_STYLE}</style></head>"
+        f"<body><h1>{title}</h1><small>{path}</small>\n{passages}\n</body></html>"
+    )
+
+
+def _page(node: BaseNode) -> str:
+    page = node.metadata.get("page")
+    return f"<small>page {int(page)}</small>\n" if page else ""
+
+
+def _text(node: BaseNode) -> str:
+    return str(getattr(node, "text", ""))

@@ -1,0 +1,112 @@
+"""What all routes share: a `RagApp` for each collection, the keys, and the room for questions."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from starlette.concurrency import run_in_threadpool
+
+from rag_app.app import RagApp
+from rag_app.config.sections import Config
+from rag_app.errors import ConfigError, InputError, RagAppError
+from rag_app.load import override
+from rag_app.milvus.admin import CollectionInfo, list_collections
+from rag_app.server.admission import Admission, Allowances
+from rag_app.server.errors import RequestError
+from rag_app.server.keys import Key, KeyFile
+
+
+class Service:
+    """The parts of one server.
+
+    Embedder, reranker and LLM are made once and shared by all collections; a collection is opened
+    when it is first asked for.
+
+    Parameters
+    ----------
+    config
+        From `rag_app.load_config`; its collection is the first of those that are served.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.keys = KeyFile(config.server.keys_file)
+        self.allowances = Allowances()
+        self.admission = Admission(config.server)
+        self.is_draining = False
+        self._root = RagApp(config)
+        self._apps: dict[str, RagApp] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def has_llm(self) -> bool:
+        """Whether answers are written by a model, and not quoted."""
+        return self.config.llm.backend != "extractive"
+
+    async def app(self, collection: str) -> RagApp:
+        """Return the app of a collection.
+
+        Raises
+        ------
+        RequestError
+            404 if there is no such collection.
+        RagAppError
+            As `RagApp.store`.
+        """
+        return await run_in_threadpool(self._app, collection)
+
+    def _app(self, collection: str) -> RagApp:
+        with self._lock:
+            app = self._apps.get(collection)
+        if app is not None:
+            return app
+        try:
+            config = override(self.config, {"vector_store.collection": collection})
+        except ConfigError:
+            raise not_found(collection) from None
+        app = RagApp(
+            config,
+            llm=self._root.llm if self.has_llm else None,
+            embedder=self._root.embedder,
+        )
+        try:
+            _ = app.store
+        except InputError:
+            raise not_found(collection) from None
+        with self._lock:
+            return self._apps.setdefault(collection, app)
+
+    async def collections(self, key: Key) -> Sequence[CollectionInfo]:
+        """Return the collections that can be searched here and that a key may use."""
+        infos = await run_in_threadpool(list_collections, self.config)
+        return [info for info in infos if info.searchable and key.may_use(info.name)]
+
+    def ping(self) -> dict[str, str]:
+        """Ask every part for a sign of life; return those that fail, and what they fail on."""
+        parts: dict[str, Callable[[], object]] = {
+            "vector_store": lambda: self._root.store.count(),
+            "embedder": lambda: self._root.embedder,
+        }
+        if self.has_llm:
+            parts["llm"] = lambda: self._root.llm
+        failed = {}
+        for name, part in parts.items():
+            try:
+                part()
+            except RagAppError as error:
+                failed[name] = type(error).__name__
+        return failed
+
+    def close(self) -> None:
+        """Let go of everything."""
+        with self._lock:
+            apps, self._apps = list(self._apps.values()), {}
+        for app in apps:
+            app.close()
+        self._root.close()
+
+
+def not_found(collection: str) -> RequestError:
+    """Return the error of a collection that is not there, or not for this key to know of."""
+    return RequestError(
+        404, f"there is no model (collection) {collection!r}", code="model_not_found", param="model"
+    )

@@ -1,0 +1,220 @@
+"""What stands before every route, and what happens when too much is asked."""
+
+import asyncio
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from llama_index.core.llms import CompletionResponse, CompletionResponseAsyncGen
+from pydantic import PrivateAttr
+
+from rag_app import app as wiring
+from rag_app.config.sections import Config
+from rag_app.config.server import ServerSection
+from rag_app.load import override
+from rag_app.server.admission import Admission
+from rag_app.server.errors import RequestError
+from tests.server.conftest import Running, Serve, serving
+from tests.test_app import EchoLLM
+
+QUESTION: Any = {"model": "rag_app", "messages": [{"role": "user", "content": "What is HNSW?"}]}
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8080", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:9", 200),
+        ("docs.example.org", 200),
+        ("evil.example.com", 421),
+        ("127.0.0.1.evil.example.com", 421),
+        ("localhost.evil.example.com:80", 421),
+        ("user@evil.example.com", 421),
+        ("[", 421),
+        ("", 421),
+    ],
+)
+def test_only_names_of_this_server_are_answered(
+    ingested: Config, serve: Serve, host: str, status: int
+) -> None:
+    with serve(ingested, server__allowed_hosts=["docs.example.org"]) as server, server.http() as c:
+        assert c.get("/health", headers={"Host": host}).status_code == status
+
+
+def test_pages_of_elsewhere_may_not_call(ingested: Config, serve: Serve) -> None:
+    named = "https://wiki.example.org"
+    with serve(ingested, server__cors_origins=[named]) as server, server.http() as client:
+        own = {"Origin": server.url}
+        assert client.get("/health", headers=own).status_code == 200
+        assert client.get("/health", headers={"Origin": "https://evil.org"}).status_code == 403
+        assert client.get("/health", headers={"Origin": "null"}).status_code == 403
+        allowed = client.get("/health", headers={"Origin": named})
+        assert allowed.headers["access-control-allow-origin"] == named
+
+
+def test_cors_is_off_unless_named(running: Running) -> None:
+    with running.http() as client:
+        answer = client.options(
+            "/v1/models",
+            headers={"Origin": "https://evil.org", "Access-Control-Request-Method": "GET"},
+        )
+    assert answer.status_code == 403
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_large_bodies_are_refused_before_they_are_read(ingested: Config, serve: Serve) -> None:
+    with serve(ingested, server__max_body_mb=0.01) as server, server.http() as client:
+        said = client.post("/v1/chat/completions", content=b"x" * 20_000)
+        assert said.status_code == 413
+        assert said.json()["error"]["code"] == "too_large"
+
+        def unsaid() -> Any:
+            for _ in range(50):
+                yield b"x" * 1000
+
+        assert client.post("/v1/chat/completions", content=unsaid()).status_code == 413
+        assert client.post("/v1/chat/completions", json=QUESTION).status_code == 200
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"model": "\\ud800"}', b"\xff\xfe"])
+def test_what_is_no_request_is_an_error_in_openais_form(running: Running, body: bytes) -> None:
+    with running.http() as client:
+        answer = client.post("/v1/chat/completions", content=body)
+    assert answer.status_code == 400
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_unknown_routes_and_methods_are_errors_in_openais_form(running: Running) -> None:
+    with running.http() as client:
+        assert client.get("/v1/nothing").json()["error"]["type"] == "not_found_error"
+        assert client.get("/v1/chat/completions").status_code == 405
+        assert client.get("/docs").status_code == 404
+        assert client.get("/openapi.json").status_code == 200
+
+
+def test_no_traceback_or_path_leaves(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = running.service._app("rag_app")
+
+    def fail(**_: Any) -> None:
+        raise ValueError("/secret/path")
+
+    monkeypatch.setattr(app, "query_engine", fail)
+    with running.http() as client:
+        answer = client.post("/v1/chat/completions", json=QUESTION)
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "/secret/path" in caplog.text
+
+
+async def test_places_waiting_and_refusal() -> None:
+    admission = Admission(ServerSection(max_in_flight=1, max_queue=1, deadline=5.0))
+    first = await admission.enter()
+    second = asyncio.ensure_future(admission.enter())
+    await asyncio.sleep(0)
+    with pytest.raises(RequestError) as raised:
+        await admission.enter()
+    assert raised.value.status == 429
+    assert raised.value.headers["Retry-After"]
+    assert (admission.in_flight, admission.waiting) == (1, 1)
+    first.leave()
+    first.leave()
+    with await second:
+        assert (admission.in_flight, admission.waiting) == (1, 0)
+    assert admission.in_flight == 0
+
+
+async def test_waiting_ends_at_the_deadline() -> None:
+    admission = Admission(ServerSection(max_in_flight=1, max_queue=1, deadline=0.05))
+    with await admission.enter():
+        with pytest.raises(TimeoutError):
+            await admission.enter()
+        assert admission.waiting == 0
+
+
+class SlowLLM(EchoLLM):
+    """Writes until it is told to stop; knows whether it was."""
+
+    _began: threading.Event = PrivateAttr(default_factory=threading.Event)
+    _ended: threading.Event = PrivateAttr(default_factory=threading.Event)
+
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **_: Any
+    ) -> CompletionResponseAsyncGen:
+        return self._endless()
+
+    async def _endless(self) -> CompletionResponseAsyncGen:
+        self._began.set()
+        try:
+            while True:
+                yield CompletionResponse(text="x", delta="x ")
+                await asyncio.sleep(0.01)
+        finally:
+            self._ended.set()
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> SlowLLM:
+    llm = SlowLLM()
+    monkeypatch.setattr(wiring, "build_llm", lambda _section: llm)
+    return llm
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_client_that_goes_away_ends_its_answer(
+    ingested: Config, slow: SlowLLM, streams: bool
+) -> None:
+    with serving(override(ingested, {"llm.backend": "vllm-server"})) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            body = httpx.Request("POST", server.url, json={**QUESTION, "stream": streams}).content
+            head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+            assert slow._began.wait(30)
+            assert server.service.admission.in_flight == 1
+        assert slow._ended.wait(10)
+        wait_for(lambda: server.service.admission.in_flight == 0)
+
+
+def test_answer_that_takes_too_long_is_given_up(ingested: Config, slow: SlowLLM) -> None:
+    changes = {"llm.backend": "vllm-server", "server.deadline": 1.0}
+    with serving(override(ingested, changes)) as server, server.http() as client:
+        answer = client.post("/v1/chat/completions", json=QUESTION)
+        assert answer.status_code == 504
+        streamed = client.post("/v1/chat/completions", json={**QUESTION, "stream": True})
+        assert '"code": "deadline"' in streamed.text.splitlines()[-2]
+        assert server.service.admission.in_flight == 0
+
+
+def test_too_many_questions_are_told_to_come_again(ingested: Config, slow: SlowLLM) -> None:
+    changes: dict[str, Any] = {
+        "llm.backend": "vllm-server",
+        "server.deadline": 2.0,
+        "server.max_in_flight": 1,
+        "server.max_queue": 1,
+    }
+    with (
+        serving(override(ingested, changes)) as server,
+        server.http() as client,
+        ThreadPoolExecutor(6) as threads,
+    ):
+        asked = [
+            threads.submit(client.post, "/v1/chat/completions", json=QUESTION) for _ in range(6)
+        ]
+        answers = [each.result() for each in asked]
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses == [429] * 4 + [504] * 2
+    assert all(a.headers["retry-after"] for a in answers if a.status_code == 429)
+
+
+def wait_for(condition: Any, seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
