@@ -49,9 +49,7 @@ class Links:
 def sign(key: Key, collection: str, document: str, until: int) -> str:
     """Return the signature of a link."""
     message = "\0".join([collection, document, str(until)]).encode("utf-8", "surrogatepass")
-    return hmac.digest(
-        key.digest.encode(), message, hashlib.sha256
-    ).hex()
+    return hmac.digest(key.digest.encode(), message, hashlib.sha256).hex()
 
 
 def is_signed(key: Key, collection: str, document: str, until: int, signature: str) -> bool:
