@@ -5,8 +5,10 @@ The `build_*` functions are for those who need one thing once.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from threading import Lock, RLock
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Lock, RLock
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -25,13 +27,17 @@ from rag_app.config.sections import SAMPLING, Config, LLMSection, PromptSection,
 from rag_app.embedding.base import Embedder
 from rag_app.embedding.factory import build_embedder
 from rag_app.errors import ConfigError, InputError
+from rag_app.ingestion.pipeline import ShowProgress
+from rag_app.ingestion.run import Confirm, ingest
+from rag_app.ingestion.serial import SerialRuns
 from rag_app.llms import PackableLLM, build_llm
 from rag_app.load import override
 from rag_app.milvus import lite_files
 from rag_app.milvus.collection import CollectionStore
-from rag_app.milvus.store import open_store
+from rag_app.milvus.store import find_index, open_store
 from rag_app.retrieval.reranker import build_reranker
 from rag_app.retrieval.retriever import Retriever, make_index
+from rag_app.schema import IngestReport
 from rag_app.search.modes import find_mode
 
 T = TypeVar("T")
@@ -112,6 +118,7 @@ class RagApp:
         embedder: Embedder | None = None,
     ) -> None:
         self.config = config
+        self._ingests = SerialRuns()
         self.answers_by_llm = llm is not None or config.llm.backend != "extractive"
         self._store = _Part(lambda: _hold(config), lambda _: _let_go(config.vector_store.uri))
         self._embedder: _Part[Embedder] = _Part(
@@ -139,8 +146,11 @@ class RagApp:
     def close(self) -> None:
         """Stop the LLM, free the models, and let go of Milvus. A second time does nothing.
 
+        A running ingest writes what it has embedded, and the next one goes on from there.
+
         What was made of this app raises InputError or the library's own error afterwards.
         """
+        self._ingests.close()
         for part in (self._llm, self._extractor, self._reranker, self._embedder, self._store):
             part.close()
 
@@ -253,6 +263,43 @@ class RagApp:
         """Return what answers many questions together. Raises as `query_engine`."""
         return Batch(*self._both(self._with(overrides), None))
 
+    def ingest(
+        self,
+        paths: Iterable[str | Path],
+        *,
+        prune: bool = False,
+        confirm: Confirm | None = None,
+        moved_from: str | Path | None = None,
+        dry_run: bool = False,
+        progress: ShowProgress | None = None,
+        stop: Event | None = None,
+    ) -> IngestReport:
+        """Make the collection equal to what is under `paths`, as `rag_app.ingest` does.
+
+        The app's embedder and connection are used, and what was made of the app before finds what
+        is new. One ingest runs at a time, others wait; it takes a thread: on an event loop, ``await
+        asyncio.to_thread(app.ingest, paths)``.
+
+        Raises
+        ------
+        RagAppError
+            As `rag_app.ingest`, or if the app is closed.
+        """
+        with self._ingests.run(stop) as stop, _holding(self.config):
+            store = self.store if find_index(self.config) is not None else None
+            return ingest(
+                self.config,
+                paths,
+                prune=prune,
+                confirm=confirm,
+                moved_from=moved_from,
+                dry_run=dry_run,
+                progress=progress,
+                stop=stop,
+                make_embedder=lambda: self.embedder,
+                store=store,
+            )
+
     def _with(self, overrides: Mapping[str, Any]) -> Config:
         if not overrides:
             return self.config
@@ -362,6 +409,17 @@ def _hold(config: Config) -> CollectionStore:
     with _holders_lock:
         _holders[_place(config.vector_store.uri)] += 1
     return store
+
+
+@contextmanager
+def _holding(config: Config) -> Iterator[None]:
+    """Let go of a Milvus Lite database that is only used within the block."""
+    with _holders_lock:
+        _holders[_place(config.vector_store.uri)] += 1
+    try:
+        yield
+    finally:
+        _let_go(config.vector_store.uri)
 
 
 def _let_go(uri: str) -> None:

@@ -181,7 +181,7 @@ class Workshop:
             config,
             [document.file for document in documents.values()],
             progress=lambda told: progress(told.files_done, told.files),
-            embedder=embedder,
+            make_embedder=lambda: embedder,
             roots={document.folder for document in documents.values()},
         )
         store = open_store(config)

@@ -20,7 +20,7 @@ from rag_app.index.apply import apply_index
 from rag_app.ingestion.pipeline import Pipeline, ShowProgress, Tally
 from rag_app.ingestion.plan import Plan, make_plan
 from rag_app.milvus.collection import CollectionStore, StoredDocument
-from rag_app.milvus.store import find_store
+from rag_app.milvus.store import find_index, find_store
 from rag_app.milvus.words import MAX_BYTES
 from rag_app.schema import IngestReport, SkippedFile
 
@@ -37,7 +37,8 @@ def ingest(
     dry_run: bool = False,
     progress: ShowProgress | None = None,
     stop: Event | None = None,
-    embedder: Embedder | None = None,
+    make_embedder: Callable[[], Embedder] | None = None,
+    store: CollectionStore | None = None,
     roots: Iterable[Path] = (),
 ) -> IngestReport:
     """Make the collection equal to what is under `paths`.
@@ -70,8 +71,10 @@ def ingest(
     stop
         When set, what is embedded is written, and the report says ``interrupted`` if something is
         left.
-    embedder
-        One that is loaded already, for those who ingest again and again.
+    make_embedder
+        Asked for the embedder once there is something to embed. None: the configured one is loaded.
+    store
+        The collection, where it is open already.
     roots
         Folders that files below them are relative to, besides those ingested before.
 
@@ -87,7 +90,10 @@ def ingest(
     """
     started = time.perf_counter()
     tally = Tally(stop or Event())
-    store = find_store(config, exact=True)
+    if store is None:
+        store = find_store(config, exact=True)
+    elif find_index(config, exact=True) is None:  # it may have been opened only to be searched
+        store = None
     stored = store.documents() if store else {}
     plan = make_plan(config.documents, paths, stored, roots, moved_from=moved_from, stop=tally.stop)
     if prune and not dry_run:
@@ -101,18 +107,18 @@ def ingest(
         if store and apply_index(config, store=store).changes:
             plan.notes.append(f"rebuilt the index as {config.index.type}")
         if plan.to_write:
-            embedder = embedder or build_embedder(config.embedding)
+            embedder = make_embedder() if make_embedder else build_embedder(config.embedding)
             plan.notes.append(describe(embedder, config.embedding))
             pipeline = Pipeline(config, store, embedder, plan, tally)
-            made = store is None
+            made, before = store is None, store.shortened if store else 0
             store = pipeline.run(progress or (lambda _: None))
             if made:
                 section = config.vector_store
                 plan.notes.append(f"made the collection {section.collection!r} in {section.uri}")
                 plan.notes += [config.notice] if config.notice else []
-            if store.shortened:
+            if shortened := store.shortened - before:
                 plan.notes.append(
-                    f"{store.shortened} nodes have more words than Milvus keeps of one "
+                    f"{shortened} nodes have more words than Milvus keeps of one "
                     f"({MAX_BYTES:,} bytes): what comes after is found by its meaning only"
                 )
         if store:

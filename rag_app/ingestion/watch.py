@@ -54,7 +54,9 @@ def watch(
         return False
 
     def run() -> IngestReport:
-        return ingest(config, paths, prune=prune, confirm=refuse, stop=stop, embedder=embedder)
+        return ingest(
+            config, paths, prune=prune, confirm=refuse, stop=stop, make_embedder=lambda: embedder
+        )
 
     stop, store = stop or Event(), config.vector_store
     embedder = build_embedder(config.embedding)

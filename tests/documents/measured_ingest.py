@@ -45,7 +45,7 @@ def main(folder: str, database: str) -> None:
             "chunking.size": 200,
             "documents.max_read_seconds": 25,
         }
-        return run.ingest(load_config(overrides=settings), [path], embedder=embedder)
+        return run.ingest(load_config(overrides=settings), [path], make_embedder=lambda: embedder)
 
     # Everything is imported and warm before it is measured.
     small: dict[str, str | bytes] = {

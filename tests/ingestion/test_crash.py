@@ -112,7 +112,7 @@ def test_killed_at_any_moment_loses_and_doubles_nothing(
     folder = make_files(tmp_path / "docs", {f"{i}.md": page(f"n{i}", 8) for i in range(12)})
     base, work, fresh = here / "base.db", here / "work.db", here / "fresh.db"
     old = load_config(overrides={"vector_store.uri": str(base), **SMALL})
-    ingest(old, [folder], embedder=embedder)
+    ingest(old, [folder], make_embedder=lambda: embedder)
     before = texts_by_document(old)
     release(str(base))
 
@@ -122,7 +122,7 @@ def test_killed_at_any_moment_loses_and_doubles_nothing(
     (folder / "11.md").unlink()
     make_files(folder, {f"new{i}.md": page(f"new{i}", 20) for i in range(6)})
     undisturbed = load_config(overrides={"vector_store.uri": str(fresh), **SMALL})
-    ingest(undisturbed, [folder], embedder=embedder)
+    ingest(undisturbed, [folder], make_embedder=lambda: embedder)
     wanted, after = vectors_in(undisturbed), texts_by_document(undisturbed)
 
     marker = here / "marker"
@@ -147,7 +147,7 @@ def test_killed_at_any_moment_loses_and_doubles_nothing(
         for path in before.keys() & after.keys():
             assert between[path] >= before[path] or between[path] >= after[path], path
         assert "10.md" in between or "renamed.md" in between
-        report = ingest(config, [folder], prune=True, embedder=embedder)
+        report = ingest(config, [folder], prune=True, make_embedder=lambda: embedder)
         assert report.nodes_embedded <= len(wanted)
         assert_same(vectors_in(config), wanted)
 

@@ -52,7 +52,7 @@ from tests.conftest import FakeEmbedder
 fake = FakeEmbedder(model_name="fake")
 config = load_config(overrides={"vector_store.uri": sys.argv[2]})
 pipeline.WINDOW = 256
-report = ingestion.ingest(config, [sys.argv[1]], embedder=fake)
+report = ingestion.ingest(config, [sys.argv[1]], make_embedder=lambda: fake)
 fake.embedded.clear()
 print(report.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
