@@ -100,7 +100,7 @@ def test_many_threads_at_once_make_each_part_once(app: RagApp, loads: Loads) -> 
     [
         ({"similarity_top_k": 0}, "retrieval.similarity_top_k = 0 is wrong"),
         ({"similarity_top_k": "3"}, "retrieval.similarity_top_k = '3' is wrong"),
-        ({"mode": "nearest"}, "retrieval.mode = 'nearest' is wrong"),
+        ({"mode": "nearest"}, "there is no retrieval mode 'nearest'"),
         ({"filter": 'type = "html'}, "retrieval.filter"),
         ({"candidates": 2}, "retrieval.candidates = 2"),
         ({"top_p": 2.0}, "llm.top_p = 2.0 is wrong"),
@@ -251,4 +251,6 @@ def test_no_thread_is_left_behind(ingested: Config, loads: Loads, tmp_path: Path
         app.query_engine().query(QUESTIONS[0])
         asyncio.run(app.query_engine().aquery(QUESTIONS[0]))
     left = [thread for thread in threading.enumerate() if thread not in before]
-    assert [thread.name for thread in left if not thread.daemon] == []
+    for thread in left:  # gRPC's server ends in one
+        thread.join(10)
+    assert [thread.name for thread in left if thread.is_alive() and not thread.daemon] == []
