@@ -9,12 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from rag_app.config.index_types import INDEX_TYPES
 from rag_app.config.sections import Config
 from rag_app.embedding.factory import choose_runtime
 from rag_app.embedding.runtimes import RUNTIMES
 from rag_app.errors import CollectionMismatchError, RagAppError
 from rag_app.schema import Record
-from rag_app.search.modes import find_mode
+from rag_app.search.modes import MODES, find_mode
 
 _PACKAGES = (
     "llama-index-core",
@@ -50,6 +51,7 @@ def examine(config: Config) -> list[Check]:
     checks: tuple[tuple[str, Callable[[Config], Check]], ...] = (
         ("python", _python),
         ("packages", _packages),
+        ("extensions", _extensions),
         ("device", _device),
         ("runtime", _runtime),
         ("embedder", _embedder),
@@ -88,6 +90,19 @@ def _packages(_: Config) -> Check:
             "packages", False, f"not installed: {', '.join(missing)}", "pip install rag-app"
         )
     return Check("packages", True, ", ".join(found))
+
+
+def _extensions(_: Config) -> Check:
+    """Import all that other packages add, to tell what cannot be used before it is missed."""
+    from rag_app.documents.file_types import READERS
+    from rag_app.llms import BACKENDS
+
+    found = []
+    for registry in (READERS, INDEX_TYPES, MODES, BACKENDS):
+        for name, package in registry.packages().items():
+            registry.get(name)
+            found.append(f"{registry.what} {name} of {package}")
+    return Check("extensions", True, ", ".join(found) or "none")
 
 
 def _device(config: Config) -> Check:

@@ -6,6 +6,7 @@
     ├── UserError                    2   the user's mistake: change the input and run again
     │   ├── ConfigError              2   a key, value, profile or file of the configuration
     │   ├── InputError               2   an argument: a path that is not there, an empty question
+    │   ├── ExtensionError           2   an installed package that adds to rag_app, and cannot
     │   └── CollectionMismatchError  2   a collection that another configuration made
     └── ServiceError                 1   something that the user's input cannot mend
         ├── ModelUnavailableError    1   a model that is not here and cannot be fetched
@@ -50,6 +51,10 @@ class ConfigError(UserError):
 
 class InputError(UserError):
     """An argument that cannot be worked with."""
+
+
+class ExtensionError(UserError):
+    """A part that another installed package adds, and that cannot be used."""
 
 
 class CollectionMismatchError(UserError):

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
 from rag_app.errors import ConfigError, InputError, LLMError
 from rag_app.ingestion.run import ingest
-from rag_app.llms import PackableLLM, Reply, build_llm
+from rag_app.llms import PackableLLM, build_llm
 from rag_app.milvus.store import open_store
 from rag_app.questions import Question
 from tests.conftest import HNSW_PAGE, MakeConfig, make_files, words
@@ -68,9 +68,6 @@ class EchoLLM(CustomLLM, PackableLLM):
     def metadata(self) -> LLMMetadata:
         return LLMMetadata(context_window=self.window, num_output=self.answer_tokens)
 
-    def count_tokens(self, prompt: str) -> int:
-        return len(words(prompt))
-
     def count_text_tokens(self, text: str) -> int:
         return len(words(text))
 
@@ -98,20 +95,6 @@ class EchoLLM(CustomLLM, PackableLLM):
                 yield CompletionResponse(text=so_far, delta=delta)
 
         return pieces()
-
-    def generate_each(
-        self, prompts: Sequence[str], **kwargs: Any
-    ) -> Generator[tuple[int, Reply], None, None]:
-        yield from enumerate(self.complete(prompt) for prompt in prompts)
-
-    def prefix_cache(self) -> tuple[int, int]:
-        return 0, 0
-
-    def forget_prefixes(self) -> dict[str, Any]:
-        return {}
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rag_app.registry import Registry
+
 Value = int | float | str | bool
 
 METRICS = ("COSINE", "IP", "L2")
@@ -123,7 +125,7 @@ _PQ_M = Parameter("m", high=65_536, default=8, source=f"{_PQ}; divides the dimen
 _NBITS = Parameter("nbits", high=24, default=8, source=_PQ)
 _CACHE = Parameter("cache_dataset_on_device", kind="bool", default=False, source=_GPU)
 
-INDEX_TYPES: dict[str, IndexType] = {
+_OWN = {
     "FLAT": IndexType(lite=True),
     "IVF_FLAT": IndexType((_NLIST,), (_NPROBE,), lite=True),
     "IVF_SQ8": IndexType((_NLIST,), (_NPROBE,), lite=True),
@@ -201,6 +203,14 @@ INDEX_TYPES: dict[str, IndexType] = {
     ),
     "GPU_BRUTE_FORCE": IndexType(metrics=("IP", "L2"), since=(2, 4), needs="a GPU"),
 }
+INDEX_TYPES: Registry[IndexType] = Registry(
+    "rag_app.index_types",
+    "index type",
+    _OWN,
+    takes="rag_app.config.index_types.IndexType",
+    fits=lambda found: isinstance(found, IndexType),
+)
+"""By Milvus's name."""
 
 
 @dataclass(frozen=True)

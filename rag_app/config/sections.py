@@ -14,9 +14,13 @@ from rag_app.config.index_types import INDEX_TYPES, METRICS
 from rag_app.config.languages import LANGUAGES
 from rag_app.config.model_files import PACKAGE_PREFIX, max_length_in, model_folder, model_identity
 from rag_app.config.server import ServerSection
+from rag_app.registry import find_offered
 
 SPECIAL_TOKENS = 2
 """``[CLS]`` and ``[SEP]``, which BERT-like embedders add to each text."""
+
+LLM_BACKENDS = ("extractive", "vllm", "vllm-server")
+"""Our own; other packages may add some (`rag_app.llms.BACKENDS`)."""
 
 SAMPLING = (
     *("bad_words", "frequency_penalty", "ignore_eos", "logit_bias", "min_p", "min_tokens"),
@@ -259,9 +263,10 @@ class ExtractiveSection(Section):
 class LLMSection(Section):
     """What writes the answer."""
 
-    backend: Literal["extractive", "vllm", "vllm-server"] = "extractive"
+    backend: str = "extractive"
     """"vllm": an engine inside this process; "vllm-server": an endpoint that runs already;
-    "extractive": no model, sentences quoted from the contexts."""
+    "extractive": no model, sentences quoted from the contexts; other packages may add some, as
+    well as index types and retrieval modes (docs/extending.md)."""
     model: str = ""
     """Hub name or folder for "vllm"; for "vllm-server" the served name, empty: the server's own."""
     endpoint: Literal["auto", "chat", "completion"] = "auto"
@@ -297,6 +302,16 @@ class LLMSection(Section):
     """Engine arguments handed to vLLM as they are, e.g. {max_model_len = 8192}."""
     extractive: ExtractiveSection = ExtractiveSection()
     """Settings of the "extractive" backend."""
+
+    @field_validator("backend")
+    @classmethod
+    def _backend_is_known(cls, value: str) -> str:
+        if value in LLM_BACKENDS:
+            return value
+        others = find_offered("rag_app.llms", "LLM backend")
+        if value not in others:
+            raise ValueError(f"no LLM backend; use one of {', '.join([*LLM_BACKENDS, *others])}")
+        return value
 
     @field_validator("base_url", "replicas")
     @classmethod

@@ -21,6 +21,7 @@ from rag_app.config.sections import DocumentsSection
 from rag_app.documents.discover import SourceFile, too_large
 from rag_app.documents.file_types import READERS, Limits, UnreadableFileError, file_type
 from rag_app.documents.library_warnings import heard_by
+from rag_app.errors import ExtensionError
 
 # LlamaIndex warns at each file that its own collection of readers is not installed: ours serve.
 logging.getLogger("llama_index.core.readers.file.base").addFilter(
@@ -28,7 +29,8 @@ logging.getLogger("llama_index.core.readers.file.base").addFilter(
 )
 
 READERS_VERSION = 2
-"""Part of each content hash: raise it when a reader's output changes, to read files again."""
+"""Part of each content hash: raise it when a reader's output changes, to read files again. Of a
+reader that another package adds, it is that package's version."""
 
 DOCUMENT_METADATA = ("title", "path", "file_name", "type", "size", "modified")
 """What every document carries: title and relative path (str), last part of the path (str), type
@@ -85,7 +87,7 @@ def read(file: SourceFile, section: DocumentsSection, warned: list[str] | None =
         "size": len(data),
         "modified": _moment(before.st_mtime),
         "root": str(file.root),
-        "content_hash": _hash(data),
+        "content_hash": _hash(data, kind),
     }
     hidden = list(metadata)
     return Document(
@@ -107,8 +109,8 @@ def content_hash(file: SourceFile, section: DocumentsSection) -> str:
     """
     with _own_matter():
         data, _ = _read_bytes(file.absolute, section)
-        file_type(file.absolute, data)
-    return _hash(data)
+        kind = file_type(file.absolute, data)
+    return _hash(data, kind)
 
 
 @contextmanager
@@ -116,7 +118,7 @@ def _own_matter() -> Iterator[None]:
     """Turn whatever one file causes into the reason why it is skipped: no other is to suffer."""
     try:
         yield
-    except UnreadableFileError:
+    except (UnreadableFileError, ExtensionError):
         raise
     except MemoryError:
         raise UnreadableFileError("it takes more memory than there is") from None
@@ -134,8 +136,9 @@ def _limits(section: DocumentsSection) -> Limits:
     return Limits(characters=most, unpacked=2 * most, seconds=section.max_read_seconds)
 
 
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(f"{READERS_VERSION}\0".encode() + data).hexdigest()[:32]
+def _hash(data: bytes, kind: str) -> str:
+    version = READERS.packages()[kind] if kind not in READERS.own else READERS_VERSION
+    return hashlib.sha256(f"{version}\0".encode() + data).hexdigest()[:32]
 
 
 def _version(status: os.stat_result) -> tuple[int, int]:

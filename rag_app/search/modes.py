@@ -1,6 +1,6 @@
 """The retrieval modes: rows by vector, by words, by both, or with variety.
 
-Another mode is another record in `MODES`, and nothing else.
+Another mode is another record in `MODES`, or in another package's entry point, and nothing else.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from rag_app.config.sections import RetrievalSection
 from rag_app.errors import ConfigError
+from rag_app.registry import Registry
 from rag_app.search.fusion import Background, reciprocal_rank_fusion, weighted
 
 
@@ -102,13 +103,14 @@ def find_mode(name: str) -> Mode:
     ------
     ConfigError
         If there is none.
+    ExtensionError
+        If it is another package's, and cannot be used.
     """
-    mode = MODES.get(name)
-    if mode is None:
+    if name not in MODES:
         raise ConfigError(
             f"there is no retrieval mode {name!r}", f"use one of {', '.join(sorted(MODES))}"
         )
-    return mode
+    return MODES[name]
 
 
 def named_by_llama_index(name: str) -> str | None:
@@ -180,22 +182,28 @@ def _scores(hits: Sequence[Hit]) -> dict[str, float]:
     return {hit.id: hit.score for hit in hits}
 
 
-MODES = {
-    "dense": Mode(_dense, is_comparable=True, query_modes=("default",)),
-    "text": Mode(
-        _text, needs_vectors=False, needs_words=True, query_modes=("text_search", "sparse")
-    ),
-    "hybrid": Mode(
-        _hybrid,
-        needs_words=True,
-        takes_candidates=True,
-        query_modes=("hybrid", "semantic_hybrid"),
-    ),
-    "mmr": Mode(
-        _mmr,
-        takes_candidates=True,
-        is_comparable=True,
-        seeks_variety=True,
-        query_modes=("mmr",),
-    ),
-}
+MODES: Registry[Mode] = Registry(
+    "rag_app.retrieval_modes",
+    "retrieval mode",
+    {
+        "dense": Mode(_dense, is_comparable=True, query_modes=("default",)),
+        "text": Mode(
+            _text, needs_vectors=False, needs_words=True, query_modes=("text_search", "sparse")
+        ),
+        "hybrid": Mode(
+            _hybrid,
+            needs_words=True,
+            takes_candidates=True,
+            query_modes=("hybrid", "semantic_hybrid"),
+        ),
+        "mmr": Mode(
+            _mmr,
+            takes_candidates=True,
+            is_comparable=True,
+            seeks_variety=True,
+            query_modes=("mmr",),
+        ),
+    },
+    takes="rag_app.search.modes.Mode",
+    fits=lambda found: isinstance(found, Mode),
+)

@@ -536,6 +536,7 @@ def test_doctor_says_ok_for_what_runs(run: Run, ingested: Config) -> None:
         "configuration",
         "python",
         "packages",
+        "extensions",
         "device",
         "runtime",
         "embedder",

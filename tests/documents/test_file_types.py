@@ -455,6 +455,6 @@ def test_a_file_that_changes_while_it_is_read_is_left_for_later(
             file.write_text("old and new")
             return documents
 
-    monkeypatch.setitem(READERS, "text", WritingReader)
+    monkeypatch.setitem(READERS.own, "text", WritingReader)
     with pytest.raises(UnreadableFileError, match="changed while it was read"):
         read(SourceFile("a.txt", here), DocumentsSection())

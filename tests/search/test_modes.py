@@ -41,7 +41,7 @@ def _backwards(monkeypatch: pytest.MonkeyPatch) -> None:
         takes_candidates=True,
         query_modes=("svm",),
     )
-    monkeypatch.setitem(MODES, "backwards", mode)
+    monkeypatch.setitem(MODES.own, "backwards", mode)
 
 
 @pytest.mark.usefixtures("fake_embedder", "_backwards")

@@ -6,32 +6,16 @@ time they take are counted while they are read (`Limits`).
 """
 
 from rag_app.documents.file_types.base import FileReader
-from rag_app.documents.file_types.docx import DocxReader
-from rag_app.documents.file_types.html import HTMLReader
-from rag_app.documents.file_types.kinds import file_type
-from rag_app.documents.file_types.limits import Limits, UnreadableFileError
-from rag_app.documents.file_types.pdf import PAGE_BREAK, PDFReader
-from rag_app.documents.file_types.records import CSVReader, JSONReader, NotebookReader
-from rag_app.documents.file_types.text import MarkdownReader, TextReader
+from rag_app.documents.file_types.kinds import READERS, file_type
+from rag_app.documents.file_types.limits import Budget, Limits, UnreadableFileError
+from rag_app.documents.file_types.pdf import PAGE_BREAK
 
 __all__ = [
     "PAGE_BREAK",
     "READERS",
+    "Budget",
     "FileReader",
     "Limits",
     "UnreadableFileError",
     "file_type",
 ]
-
-READERS: dict[str, type[FileReader]] = {
-    "text": TextReader,
-    "code": TextReader,
-    "markdown": MarkdownReader,
-    "html": HTMLReader,
-    "pdf": PDFReader,
-    "docx": DocxReader,
-    "csv": CSVReader,
-    "json": JSONReader,
-    "notebook": NotebookReader,
-}
-"""By type."""

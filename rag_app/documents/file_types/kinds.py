@@ -1,26 +1,55 @@
-"""What type a file is."""
+"""What type a file is, and who reads it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
+from rag_app.documents.file_types.base import FileReader
+from rag_app.documents.file_types.docx import DocxReader
+from rag_app.documents.file_types.html import HTMLReader
 from rag_app.documents.file_types.limits import UnreadableFileError
+from rag_app.documents.file_types.pdf import PDFReader
+from rag_app.documents.file_types.records import CSVReader, JSONReader, NotebookReader
+from rag_app.documents.file_types.text import MarkdownReader, TextReader
+from rag_app.registry import Registry
 
-_SUFFIXES = {
-    "markdown": (".md", ".markdown", ".mdx"),
-    "html": (".html", ".htm", ".xhtml"),
-    "pdf": (".pdf",),
-    "docx": (".docx",),
-    "csv": (".csv", ".tsv"),
-    "json": (".json", ".jsonl", ".ndjson"),
-    "notebook": (".ipynb",),
-    "code": (
-        *(".py", ".pyi", ".js", ".jsx", ".ts", ".tsx", ".java", ".kt", ".go", ".rs", ".swift"),
-        *(".c", ".h", ".cc", ".cpp", ".hpp", ".cs", ".rb", ".php", ".scala", ".lua", ".pl", ".r"),
-        *(".sh", ".bash", ".sql", ".toml", ".yaml", ".yml", ".ini", ".cfg", ".xml", ".css"),
-        *(".proto", ".tf", ".mk", ".cmake"),
-    ),
+
+@dataclass(frozen=True)
+class _Kind:
+    """A type of file: who reads it, the suffixes that tell it, and whether it is no text."""
+
+    reader: type[FileReader]
+    suffixes: tuple[str, ...] = ()
+    is_binary: bool = False
+
+
+_CODE = (
+    *(".py", ".pyi", ".js", ".jsx", ".ts", ".tsx", ".java", ".kt", ".go", ".rs", ".swift"),
+    *(".c", ".h", ".cc", ".cpp", ".hpp", ".cs", ".rb", ".php", ".scala", ".lua", ".pl", ".r"),
+    *(".sh", ".bash", ".sql", ".toml", ".yaml", ".yml", ".ini", ".cfg", ".xml", ".css"),
+    *(".proto", ".tf", ".mk", ".cmake"),
+)
+_KINDS = {
+    "text": _Kind(TextReader),
+    "code": _Kind(TextReader, _CODE),
+    "markdown": _Kind(MarkdownReader, (".md", ".markdown", ".mdx")),
+    "html": _Kind(HTMLReader, (".html", ".htm", ".xhtml")),
+    "pdf": _Kind(PDFReader, (".pdf",), is_binary=True),
+    "docx": _Kind(DocxReader, (".docx",), is_binary=True),
+    "csv": _Kind(CSVReader, (".csv", ".tsv")),
+    "json": _Kind(JSONReader, (".json", ".jsonl", ".ndjson")),
+    "notebook": _Kind(NotebookReader, (".ipynb",)),
 }
-_TYPE_OF = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes}
-_BINARY_TYPES = {"pdf", "docx"}
+_TYPE_OF = {suffix: name for name, kind in _KINDS.items() for suffix in kind.suffixes}
+
+READERS: Registry[type[FileReader]] = Registry(
+    "rag_app.readers",
+    "reader",
+    {name: kind.reader for name, kind in _KINDS.items()},
+    takes="subclass of rag_app.documents.file_types.FileReader",
+    fits=lambda found: isinstance(found, type) and issubclass(found, FileReader),
+    reserved=[suffix.removeprefix(".") for suffix in _TYPE_OF],
+)
+"""By type. Another package's type is the suffix of its files, without the dot."""
 
 
 def file_type(path: Path, data: bytes) -> str:
@@ -30,9 +59,15 @@ def file_type(path: Path, data: bytes) -> str:
     ------
     UnreadableFileError
         If the file is binary without a reader for it, or text that is not UTF-8.
+    ExtensionError
+        If other packages' readers cannot be told apart.
     """
-    kind = _TYPE_OF.get(path.suffix.lower(), "text")
-    if kind in _BINARY_TYPES:
+    suffix = path.suffix.lower()
+    kind = _TYPE_OF.get(suffix)
+    if kind is None and (name := suffix.removeprefix(".")) in READERS.packages():
+        return name  # whose reader says what it takes
+    kind = kind or "text"
+    if _KINDS[kind].is_binary:
         return kind
     if b"\0" in data[:8192] and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UnreadableFileError(f"binary: no reader for {path.suffix or 'files without suffix'}")
