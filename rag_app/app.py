@@ -3,14 +3,11 @@
 The `build_*` functions are for those who need one thing once.
 """
 
-import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from threading import Event, Lock, RLock
+from threading import Event
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
 from llama_index.core import VectorStoreIndex
 from llama_index.core.callbacks import CallbackManager
@@ -20,71 +17,30 @@ from llama_index.core.vector_stores.types import MetadataFilters
 
 from rag_app.answering.batch import Batch
 from rag_app.answering.chat import ChatEngine
-from rag_app.answering.extractive import Extractor
-from rag_app.answering.prompts import PromptTemplate
-from rag_app.answering.synthesizer import ExtractiveSynthesizer, PromptSynthesizer, RagSynthesizer
-from rag_app.config.sections import SAMPLING, Config, LLMSection, PromptSection, RetrievalSection
+from rag_app.answering.factory import make_extractor, make_synthesizer
+from rag_app.answering.query_engine import QueryEngine
+from rag_app.answering.synthesizer import ExtractiveSynthesizer, RagSynthesizer
+from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
+from rag_app.embedding.batching import BatchingEmbedder
 from rag_app.embedding.factory import build_embedder
-from rag_app.errors import ConfigError, InputError
 from rag_app.ingestion.pipeline import ShowProgress
 from rag_app.ingestion.run import Confirm, ingest
 from rag_app.ingestion.serial import SerialRuns
 from rag_app.llms import PackableLLM, build_llm
-from rag_app.load import override
-from rag_app.milvus import lite_files
+from rag_app.milvus import holders
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.store import find_index, open_store
+from rag_app.overrides import changed_sampling, with_overrides
+from rag_app.parts import Part
 from rag_app.retrieval.reranker import build_reranker
 from rag_app.retrieval.retriever import Retriever, make_index
+from rag_app.runner import Runner
 from rag_app.schema import IngestReport
 from rag_app.search.modes import find_mode
 
-T = TypeVar("T")
-
-MOST_NODES = 16_384
-"""What a reranker returns at most: the retriever takes as many as a call asks for."""
-
-_NOT_PER_CALL = {"language", "reranker"}
-"""Keys of ``[retrieval]`` that cost a reload, or that the rows were made with."""
-
-OVERRIDES: Mapping[str, str] = {
-    **{
-        name: f"retrieval.{name}"
-        for name in RetrievalSection.model_fields
-        if name not in _NOT_PER_CALL
-    },
-    **{name: f"prompt.{name}" for name in PromptSection.model_fields},
-    **{name: f"llm.{name}" for name in ("temperature", "top_p", "max_tokens")},
-    **{name: f"llm.sampling.{name}" for name in SAMPLING},
-}
-"""What can differ from call to call, by the name that `RagApp`'s methods take, and its key."""
-
-
-class _Part(Generic[T]):
-    """Something costly: made on first use, once, from any thread; closed once."""
-
-    def __init__(self, make: Callable[[], T], close: Callable[[T], object] | None = None) -> None:
-        self._make = make
-        self._close = close
-        self._made: list[T] = []
-        self._is_closed = False
-        self._lock = RLock()
-
-    def __call__(self) -> T:
-        with self._lock:
-            if self._is_closed:
-                raise InputError("this RagApp is closed", "make another one: RagApp(config)")
-            if not self._made:
-                self._made.append(self._make())
-            return self._made[0]
-
-    def close(self) -> None:
-        with self._lock:
-            self._is_closed = True
-            if self._made and self._close is not None:
-                self._close(self._made[0])
-            self._made.clear()
+DRAIN_SECONDS = 0.5
+"""How long `RagApp.close` waits for the questions that run, unless it is told otherwise."""
 
 
 class RagApp:
@@ -120,14 +76,20 @@ class RagApp:
         self.config = config
         self._ingests = SerialRuns()
         self.answers_by_llm = llm is not None or config.llm.backend != "extractive"
-        self._store = _Part(lambda: _hold(config), lambda _: _let_go(config.vector_store.uri))
-        self._embedder: _Part[Embedder] = _Part(
-            lambda: embedder or build_embedder(config.embedding)
-        )
+        self._runner = Runner()
+        self._store = Part(lambda: _hold(config), lambda _: holders.let_go(config.vector_store.uri))
+        if isinstance(embedder, BatchingEmbedder):  # another app's, which closes it
+            shared = embedder
+            self._embedder = Part(lambda: shared)
+        else:
+            self._embedder = Part(
+                lambda: BatchingEmbedder(embedder or build_embedder(config.embedding)),
+                BatchingEmbedder.close,
+            )
         # One for all calls: it keeps the vectors of sentences that come again.
-        self._extractor = _Part(lambda: make_extractor(config, self.embedder))
-        self._reranker = _Part(lambda: build_reranker(config.retrieval.reranker, MOST_NODES))
-        self._llm: _Part[PackableLLM] = _Part(
+        self._extractor = Part(lambda: make_extractor(config, self.embedder))
+        self._reranker = Part(lambda: build_reranker(config.retrieval.reranker))
+        self._llm: Part[PackableLLM] = Part(
             lambda: llm or build_llm(config.llm),
             None if llm is not None else lambda made: made.close(),
         )
@@ -143,16 +105,24 @@ class RagApp:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
+    def close(self, drain: float = DRAIN_SECONDS) -> None:
         """Stop the LLM, free the models, and let go of Milvus. A second time does nothing.
 
-        A running ingest writes what it has embedded, and the next one goes on from there.
+        No question is let in any more; those that run have `drain` seconds to end, and fail then. A
+        running ingest writes what it has embedded, and the next one goes on from there. What was
+        made of this app raises ClosedError afterwards. An event loop whose questions are waited for
+        has to go on meanwhile: ``await asyncio.to_thread(app.close)``.
 
-        What was made of this app raises InputError or the library's own error afterwards.
+        Parameters
+        ----------
+        drain
+            Seconds.
         """
+        self._runner.drain(drain)
         self._ingests.close()
         for part in (self._llm, self._extractor, self._reranker, self._embedder, self._store):
             part.close()
+        self._runner.close()
 
     @property
     def store(self) -> CollectionStore:
@@ -171,7 +141,13 @@ class RagApp:
 
     @property
     def embedder(self) -> Embedder:
-        """The embedding model. Raises ModelUnavailableError if it cannot be loaded."""
+        """The embedding model: questions that are asked together are embedded together.
+
+        Raises
+        ------
+        ModelUnavailableError
+            If it cannot be loaded.
+        """
         return self._embedder()
 
     @property
@@ -203,7 +179,7 @@ class RagApp:
         RagAppError
             As `store` and `embedder`.
         """
-        return self._retriever(self._with(overrides), filters)
+        return self._retriever(with_overrides(self.config, overrides), filters)
 
     def query_engine(
         self,
@@ -234,16 +210,13 @@ class RagApp:
         RagAppError
             As `retriever`.
         """
-        config = self._with(overrides)
+        config = with_overrides(self.config, overrides)
         retriever, synthesizer = self._both(config, filters, streaming=streaming)
         if callback_manager is not None:
             retriever.callback_manager = callback_manager
             synthesizer.callback_manager = callback_manager
-        return RetrieverQueryEngine(
-            retriever=retriever,
-            response_synthesizer=synthesizer,
-            node_postprocessors=list(node_postprocessors),
-            callback_manager=callback_manager or CallbackManager(),
+        return QueryEngine(
+            retriever, synthesizer, self._runner, node_postprocessors, callback_manager
         )
 
     def chat_engine(self, **overrides: Any) -> ChatEngine:
@@ -261,7 +234,7 @@ class RagApp:
 
     def batch(self, **overrides: Any) -> Batch:
         """Return what answers many questions together. Raises as `query_engine`."""
-        return Batch(*self._both(self._with(overrides), None))
+        return Batch(*self._both(with_overrides(self.config, overrides), None))
 
     def ingest(
         self,
@@ -285,7 +258,7 @@ class RagApp:
         RagAppError
             As `rag_app.ingest`, or if the app is closed.
         """
-        with self._ingests.run(stop) as stop, _holding(self.config):
+        with self._ingests.run(stop) as stop, holders.holding(self.config.vector_store.uri):
             store = self.store if find_index(self.config) is not None else None
             return ingest(
                 self.config,
@@ -300,20 +273,12 @@ class RagApp:
                 store=store,
             )
 
-    def _with(self, overrides: Mapping[str, Any]) -> Config:
-        if not overrides:
-            return self.config
-        for name in overrides:
-            if name not in OVERRIDES:
-                raise ConfigError(
-                    f"{name!r} cannot be changed per call", f"use {', '.join(sorted(OVERRIDES))}"
-                )
-        return override(self.config, {OVERRIDES[name]: value for name, value in overrides.items()})
-
     def _retriever(self, config: Config, filters: MetadataFilters | None = None) -> Retriever:
         store = self.store  # before a model loads for seconds
         embedder = self.embedder if find_mode(config.retrieval.mode).needs_vectors else None
-        return Retriever(store, embedder, config.retrieval, self._reranker(), filters=filters)
+        return Retriever(
+            store, embedder, config.retrieval, self._reranker(), filters, runner=self._runner
+        )
 
     def _both(
         self, config: Config, filters: MetadataFilters | None, *, streaming: bool = False
@@ -323,9 +288,17 @@ class RagApp:
         llm = self.llm if self.answers_by_llm else None
         retriever = self._retriever(config, filters)
         if llm is None:
-            return retriever, ExtractiveSynthesizer(self._extractor(), streaming=streaming)
-        sampling = _sampling(self.config.llm, config.llm)
-        return retriever, make_synthesizer(config, streaming=streaming, llm=llm, sampling=sampling)
+            extractor = self._extractor()
+            return retriever, ExtractiveSynthesizer(
+                extractor, streaming=streaming, runner=self._runner
+            )
+        return retriever, make_synthesizer(
+            config,
+            streaming=streaming,
+            llm=llm,
+            sampling=changed_sampling(self.config.llm, config.llm),
+            runner=self._runner,
+        )
 
 
 def build_index(config: Config) -> VectorStoreIndex:
@@ -365,91 +338,8 @@ def build_batch(config: Config, **overrides: Any) -> Batch:
     return RagApp(config).batch(**overrides)
 
 
-def make_synthesizer(
-    config: Config,
-    embedder: Embedder | None = None,
-    *,
-    streaming: bool = False,
-    llm: PackableLLM | None = None,
-    sampling: Mapping[str, Any] | None = None,
-) -> RagSynthesizer:
-    """Return what answers from retrieved nodes.
-
-    Parameters
-    ----------
-    embedder, llm
-        Those that are there already; None: what the backend needs is built.
-    sampling
-        Sampling parameters that differ from those that the LLM was built with.
-
-    Raises
-    ------
-    LLMError
-        If the configured backend cannot run here.
-    """
-    if llm is None and config.llm.backend == "extractive":
-        return ExtractiveSynthesizer(make_extractor(config, embedder), streaming=streaming)
-    return PromptSynthesizer(
-        llm or build_llm(config.llm),
-        PromptTemplate.load(config.prompt.template),
-        streaming=streaming,
-        order=config.prompt.order,
-        sampling=sampling,
-        instructions=config.prompt.instructions,
-    )
-
-
-_holders: Counter[str] = Counter()
-_holders_lock = Lock()
-
-
 def _hold(config: Config) -> CollectionStore:
     """Open the collection; a Milvus Lite database is this process's until the last app lets go."""
     store = open_store(config)
-    with _holders_lock:
-        _holders[_place(config.vector_store.uri)] += 1
+    holders.hold(config.vector_store.uri)
     return store
-
-
-@contextmanager
-def _holding(config: Config) -> Iterator[None]:
-    """Let go of a Milvus Lite database that is only used within the block."""
-    with _holders_lock:
-        _holders[_place(config.vector_store.uri)] += 1
-    try:
-        yield
-    finally:
-        _let_go(config.vector_store.uri)
-
-
-def _let_go(uri: str) -> None:
-    with _holders_lock:
-        place = _place(uri)
-        _holders[place] -= 1
-        if not _holders[place]:
-            del _holders[place]
-            lite_files.release(uri)
-
-
-def _place(uri: str) -> str:
-    return uri if "://" in uri else os.path.realpath(uri)
-
-
-def _sampling(built: LLMSection, asked: LLMSection) -> dict[str, Any]:
-    """Tell which sampling parameters an LLM has to be asked with that it was not built with."""
-
-    def of(section: LLMSection) -> dict[str, Any]:
-        own = {name: getattr(section, name) for name in ("temperature", "top_p", "max_tokens")}
-        return {**own, **section.sampling}
-
-    before = of(built)
-    return {name: value for name, value in of(asked).items() if before.get(name) != value}
-
-
-def make_extractor(config: Config, embedder: Embedder | None = None) -> Extractor:
-    """Return what quotes, with this embedder or the configured one."""
-    return Extractor(
-        config.llm.extractive,
-        embedder or build_embedder(config.embedding),
-        config.retrieval.language,
-    )

@@ -6,6 +6,7 @@
     ├── UserError                    2   the user's mistake: change the input and run again
     │   ├── ConfigError              2   a key, value, profile or file of the configuration
     │   ├── InputError               2   an argument: a path that is not there, an empty question
+    │   │   └── ClosedError          2   a `RagApp` that was closed
     │   ├── ExtensionError           2   an installed package that adds to rag_app, and cannot
     │   └── CollectionMismatchError  2   a collection that another configuration made
     └── ServiceError                 1   something that the user's input cannot mend
@@ -51,6 +52,13 @@ class ConfigError(UserError):
 
 class InputError(UserError):
     """An argument that cannot be worked with."""
+
+
+class ClosedError(InputError):
+    """A `rag_app.RagApp`, or something made of it, that is used after `close`."""
+
+    def __init__(self) -> None:
+        super().__init__("this RagApp is closed", "make another one: RagApp(config)")
 
 
 class ExtensionError(UserError):

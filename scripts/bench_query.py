@@ -1,24 +1,27 @@
 #!/usr/bin/env python3
-"""Measure what retrieving costs beside the encoder and Milvus: warm, one question at a time.
+"""Measure what retrieving costs beside the encoder and Milvus, and what asking together gains.
 
 ::
 
     python -m scripts.bench_query questions.jsonl --set embedding.runtime=openvino
 
-Asks the configured collection. For each question in turn: our retriever; the bare encoder; the bare
-searches of Milvus with the same limits. Prints Markdown: medians in milliseconds.
+Asks the configured collection, warm. For each question in turn: our retriever; the bare encoder;
+the bare searches of Milvus with the same limits. Then many at a time from one event loop, embedded
+one by one and in micro-batches. Prints Markdown: medians in milliseconds, questions a second.
 """
 
 import argparse
+import asyncio
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rag_app.config.index_types import search_params
 from rag_app.config.loader import parse_assignment
 from rag_app.config.sections import Config
+from rag_app.embedding.batching import BatchingEmbedder
 from rag_app.embedding.factory import build_embedder
 from rag_app.load import load_config
 from rag_app.milvus.dense_index import configured_index
@@ -31,6 +34,9 @@ from rag_app.search.modes import MODES
 from rag_app.search.terms import TermAnalyzer
 
 MEASURED = ("dense", "text", "hybrid")
+
+CLIENTS = (1, 4, 16, 32)
+"""How many questions are asked at the same time."""
 
 
 def measure(config: Config, questions: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -72,6 +78,41 @@ def measure(config: Config, questions: Sequence[str]) -> dict[str, dict[str, flo
     return table
 
 
+async def per_second(
+    ask: Callable[[str], Awaitable[object]], questions: Sequence[str], together: int
+) -> float:
+    """Return how many questions a second are done with so many of them at the same time."""
+    left = iter(questions)
+
+    async def client() -> None:
+        for question in left:
+            await ask(question)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(together)))
+    return len(questions) / (time.perf_counter() - started)
+
+
+async def measure_together(config: Config, questions: Sequence[str]) -> dict[int, list[float]]:
+    """Return questions a second by how many are asked at the same time.
+
+    Encoding one by one, encoding in micro-batches, retrieving with either.
+    """
+    store = open_store(config)
+    alone = build_embedder(config.embedding)
+    joined = BatchingEmbedder(alone)
+    ways = [alone.aget_query_embedding, joined.aget_query_embedding] + [
+        make_retriever(store, embedder, config.retrieval).aretrieve for embedder in (alone, joined)
+    ]
+    for ask in ways:
+        await per_second(ask, questions[:10], 1)
+    table: dict[int, list[float]] = {}
+    for together in CLIENTS:
+        table[together] = [await per_second(ask, questions, together) for ask in ways]
+    joined.close()
+    return table
+
+
 def timed(work: Callable[[], object]) -> float:
     """Return how many milliseconds it took."""
     started = time.perf_counter()
@@ -96,6 +137,10 @@ def main() -> None:
     print("| mode | rag_app | encoder | Milvus | what is left |\n|---|---:|---:|---:|---:|")
     for mode, row in measure(config, questions).items():
         print(f"| {mode} | " + " | ".join(f"{value:.1f}" for value in row.values()) + " |")
+    print("\nQuestions a second:\n\n| at a time | encoder | in batches | retriever | in batches |")
+    print("|---:|---:|---:|---:|---:|")
+    for together, speeds in asyncio.run(measure_together(config, questions)).items():
+        print(f"| {together} | " + " | ".join(f"{value:.0f}" for value in speeds) + " |")
 
 
 if __name__ == "__main__":

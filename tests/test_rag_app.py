@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,7 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter,
 from rag_app import RagApp, build_chat_engine, build_query_engine
 from rag_app import app as wiring
 from rag_app.config.sections import Config
-from rag_app.errors import ConfigError, InputError
+from rag_app.errors import ClosedError, ConfigError, InputError, LLMError
 from tests.conftest import FakeEmbedder
 from tests.test_app import EchoLLM, with_llm
 
@@ -168,6 +169,14 @@ def test_what_is_handed_in_is_used_and_not_closed(
     assert closed == [loads.llm]
 
 
+def test_two_apps_share_an_embedder_and_its_batches(ingested: Config, loads: Loads) -> None:
+    with RagApp(ingested) as one:
+        with RagApp(ingested, embedder=one.embedder) as two:
+            assert two.embedder is one.embedder
+        assert one.retriever().retrieve(QUESTIONS[0])
+    assert loads.of["build_embedder"] == 1
+
+
 def test_the_build_functions_take_parts_postprocessors_and_callbacks(ingested: Config) -> None:
     seen = LlamaDebugHandler(print_trace_on_end=False)
     own = EchoLLM()
@@ -245,6 +254,80 @@ def test_threads_and_event_loops_get_the_answers_of_one_thread(app: RagApp) -> N
             assert loop.result() == [expected[question] for question in asked]
 
 
+class NoDefaultExecutor(ThreadPoolExecutor):
+    """Fails whoever wants a thread of the event loop's own."""
+
+    def submit(self, *arguments: Any, **kwargs: Any) -> Any:
+        raise AssertionError("a thread of the event loop's default executor was asked for")
+
+
+@pytest.mark.parametrize("backend", ["extractive", "llm"])
+def test_questions_of_an_event_loop_leave_its_executor_alone(
+    ingested: Config, loads: Loads, backend: str
+) -> None:
+    async def ask(app: RagApp) -> list[str]:
+        asyncio.get_running_loop().set_default_executor(NoDefaultExecutor())
+        engine, streaming = app.query_engine(), app.query_engine(streaming=True)
+        answers = await asyncio.gather(*map(engine.aquery, QUESTIONS))
+        nodes = await asyncio.gather(*map(app.retriever().aretrieve, QUESTIONS))
+        assert all(nodes)
+        response: Any = await streaming.aquery(QUESTIONS[0])
+        pieces = [piece async for piece in response.async_response_gen()]
+        assert "".join(pieces).strip() == str(answers[0]).strip()
+        return [str(answer) for answer in answers]
+
+    with RagApp(with_llm(ingested) if backend == "llm" else ingested) as app:
+        expected = [str(app.query_engine().query(question)) for question in QUESTIONS]
+        assert asyncio.run(ask(app)) == expected
+
+
+def test_a_question_that_runs_is_answered_before_the_app_closes(
+    ingested: Config, loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+    complete: Callable[..., CompletionResponse] = EchoLLM.complete
+
+    def slowly(self: EchoLLM, prompt: str, **kwargs: Any) -> CompletionResponse:
+        begun.set()
+        time.sleep(0.3)
+        return complete(self, prompt)
+
+    monkeypatch.setattr(EchoLLM, "complete", slowly)
+    app = RagApp(with_llm(ingested))
+    engine = app.query_engine()
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(engine.query, QUESTIONS[0])
+        assert begun.wait(30)
+        app.close(drain=30)
+        assert str(asked.result(30))
+    with pytest.raises(ClosedError):
+        engine.query(QUESTIONS[0])
+
+
+def test_a_question_that_takes_too_long_is_told_that_the_app_was_closed(
+    ingested: Config, loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, closed = threading.Event(), threading.Event()
+
+    def cut_off(self: EchoLLM, prompt: str, **kwargs: Any) -> CompletionResponse:
+        begun.set()
+        assert closed.wait(30)
+        raise LLMError("the engine was stopped")
+
+    monkeypatch.setattr(EchoLLM, "complete", cut_off)
+    monkeypatch.setattr(EchoLLM, "close", lambda _: closed.set())
+    app = RagApp(with_llm(ingested))
+    engine = app.query_engine()
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(engine.query, QUESTIONS[0])
+        assert begun.wait(30)
+        started = time.monotonic()
+        app.close(drain=0.1)
+        assert time.monotonic() - started < 10
+        with pytest.raises(ClosedError):
+            asked.result(30)
+
+
 def test_no_thread_is_left_behind(ingested: Config, loads: Loads, tmp_path: Path) -> None:
     before = set(threading.enumerate())
     with RagApp(with_llm(ingested)) as app:
@@ -254,3 +337,4 @@ def test_no_thread_is_left_behind(ingested: Config, loads: Loads, tmp_path: Path
     for thread in left:  # gRPC's server ends in one
         thread.join(10)
     assert [thread.name for thread in left if thread.is_alive() and not thread.daemon] == []
+    assert [thread.name for thread in left if thread.name.startswith("rag_app")] == []

@@ -3,10 +3,9 @@
 One question is one LLM call: no refine loops, and no context is cut without the ledger saying so.
 """
 
-import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import aclosing, closing
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +37,7 @@ from rag_app.errors import InputError
 from rag_app.llms import PackableLLM, Reply
 from rag_app.llms.replies import empty_answer
 from rag_app.questions import check_question
+from rag_app.runner import Runner
 from rag_app.schema import Source
 
 
@@ -49,9 +49,15 @@ class RagSynthesizer(BaseSynthesizer):
     ``prompt_tokens`` and ``budget`` (int, 0 without an LLM), and of a stream when that has ended
     ``reasoning`` (the model's, where a server sends it), ``finish_reason`` ("stop", "length"; empty
     without an LLM) and ``completion_tokens`` (None where nobody counted).
+
+    Parameters
+    ----------
+    runner
+        Where blocking steps of asynchronous questions run; None: a runner of its own.
     """
 
-    def __init__(self, llm: LLM, *, streaming: bool) -> None:
+    def __init__(self, llm: LLM, *, streaming: bool, runner: Runner | None = None) -> None:
+        self._runner = runner or Runner()
         # The helpers are LlamaIndex's own packing, which is not used; made here, they neither start
         # the engine for its metadata nor read the global Settings.
         super().__init__(
@@ -114,11 +120,12 @@ class RagSynthesizer(BaseSynthesizer):
             If the LLM fails.
         """
         asked = _asked(query)
-        packed = self.pack(asked.query_str, nodes)
-        about = _about(packed, additional_source_nodes)
-        if self._streaming:
-            return StreamingResponse(_texts(self._stream(asked, packed), about), **about)
-        return Response(_text(self._answer(asked, packed), about), **about)
+        with self._runner.question():
+            packed = self.pack(asked.query_str, nodes)
+            about = _about(packed, additional_source_nodes)
+            if not self._streaming:
+                return Response(_text(self._answer(asked, packed), about), **about)
+        return StreamingResponse(_texts(self._counted(asked, packed), about), **about)
 
     async def asynthesize(
         self,
@@ -129,23 +136,36 @@ class RagSynthesizer(BaseSynthesizer):
     ) -> RESPONSE_TYPE:
         """Answer as `synthesize` does, from any event loop."""
         asked = _asked(query)
-        packed = await asyncio.to_thread(self.pack, asked.query_str, nodes)
-        about = _about(packed, additional_source_nodes)
-        if self._streaming:
-            return AsyncStreamingResponse(_atexts(self._astream(asked, packed), about), **about)
-        return Response(_text(await self._aanswer(asked, packed), about), **about)
+        with self._runner.question():
+            packed = await self._runner.run(self.pack, asked.query_str, nodes)
+            about = _about(packed, additional_source_nodes)
+            if not self._streaming:
+                return Response(_text(await self._aanswer(asked, packed), about), **about)
+        return AsyncStreamingResponse(_atexts(self._acounted(asked, packed), about), **about)
 
     def get_response(self, query_str: str, text_chunks: Sequence[str], **_: Any) -> str:
         """Answer from bare texts that come best first, as LlamaIndex's own synthesizers can."""
         asked = _asked(query_str)
-        packed = self.pack(query_str, _as_nodes(text_chunks))
-        return _text(self._answer(asked, packed), _about(packed))
+        with self._runner.question():
+            packed = self.pack(query_str, _as_nodes(text_chunks))
+            return _text(self._answer(asked, packed), _about(packed))
 
     async def aget_response(self, query_str: str, text_chunks: Sequence[str], **_: Any) -> str:
         """Answer as `get_response` does, from any event loop."""
         asked = _asked(query_str)
-        packed = await asyncio.to_thread(self.pack, query_str, _as_nodes(text_chunks))
-        return _text(await self._aanswer(asked, packed), _about(packed))
+        with self._runner.question():
+            packed = await self._runner.run(self.pack, query_str, _as_nodes(text_chunks))
+            return _text(await self._aanswer(asked, packed), _about(packed))
+
+    def _counted(self, query: QueryBundle, packed: Packed) -> CompletionResponseGen:
+        with self._runner.stream(), closing(self._stream(query, packed)) as pieces:
+            yield from pieces
+
+    async def _acounted(self, query: QueryBundle, packed: Packed) -> CompletionResponseAsyncGen:
+        with self._runner.stream():
+            async with aclosing(self._astream(query, packed)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     def _get_prompts(self) -> PromptDictType:
         return {}
@@ -177,8 +197,9 @@ class PromptSynthesizer(RagSynthesizer):
         order: str = "best_last",
         sampling: Mapping[str, Any] | None = None,
         instructions: str = "",
+        runner: Runner | None = None,
     ) -> None:
-        super().__init__(llm, streaming=streaming)
+        super().__init__(llm, streaming=streaming, runner=runner)
         self._instructions = instructions
         self._sampling = dict(sampling or {})
         self._order = ORDERS[order]
@@ -253,8 +274,10 @@ class PromptSynthesizer(RagSynthesizer):
 class ExtractiveSynthesizer(RagSynthesizer):
     """Quotes the contexts, without an LLM; the packer keeps all of them, best last."""
 
-    def __init__(self, extractor: Extractor, *, streaming: bool) -> None:
-        super().__init__(MockLLM(), streaming=streaming)  # never asked
+    def __init__(
+        self, extractor: Extractor, *, streaming: bool, runner: Runner | None = None
+    ) -> None:
+        super().__init__(MockLLM(), streaming=streaming, runner=runner)  # never asked
         self._extractor = extractor
 
     def pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
@@ -281,7 +304,7 @@ class ExtractiveSynthesizer(RagSynthesizer):
         yield from map(_piece, self._answer(query, packed).text.splitlines(keepends=True))
 
     async def _aanswer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
-        return await asyncio.to_thread(self._answer, query, packed)
+        return await self._runner.run(self._answer, query, packed)
 
     async def _astream(self, query: QueryBundle, packed: Packed) -> CompletionResponseAsyncGen:
         for line in (await self._aanswer(query, packed)).text.splitlines(keepends=True):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rag_app import __version__
+from rag_app.answering.factory import make_synthesizer
 from rag_app.answering.prompts import PromptTemplate
-from rag_app.app import make_synthesizer
 from rag_app.config.loader import config_rows
 from rag_app.config.sections import Config
 from rag_app.errors import InputError

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, RLock
 
-from rag_app.errors import InputError
+from rag_app.errors import ClosedError
 
 
 class SerialRuns:
@@ -26,7 +26,7 @@ class SerialRuns:
 
         Raises
         ------
-        InputError
+        ClosedError
             After `close`.
         """
         stop = stop or Event()
@@ -34,7 +34,7 @@ class SerialRuns:
         try:
             with self._turn:
                 if self._is_closed:
-                    raise InputError("this RagApp is closed", "make another one: RagApp(config)")
+                    raise ClosedError
                 yield stop
         finally:
             self._stops.remove(stop)

@@ -16,17 +16,22 @@ from rag_app.errors import ModelUnavailableError, RagAppError, ServiceError, fir
 
 CONNECT_SECONDS = 5.0
 
+MOST_NODES = 16_384
+"""All that can be found: Milvus's own limit."""
+
 _KEY = "retrieval.reranker.model"
 _START = "rag-app --set llm.model=MODEL --set llm.engine.runner=pooling llm serve --port 8001"
 
 
-def build_reranker(section: RerankerSection, top_n: int) -> BaseNodePostprocessor | None:
+def build_reranker(
+    section: RerankerSection, top_n: int = MOST_NODES
+) -> BaseNodePostprocessor | None:
     """Load the configured reranker; None if there is none.
 
     Parameters
     ----------
     top_n
-        How many nodes it returns at most.
+        How many nodes it returns at most; a `Retriever` itself takes as many as it is asked for.
 
     Raises
     ------

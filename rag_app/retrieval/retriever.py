@@ -1,6 +1,5 @@
 """Find contexts: search, order anew, leave out, join with neighbours. A LlamaIndex retriever."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
 
 from llama_index.core import VectorStoreIndex
@@ -17,6 +16,7 @@ from rag_app.questions import check_question
 from rag_app.retrieval.expansion import expand
 from rag_app.retrieval.filter_text import parse_filter
 from rag_app.retrieval.reranker import build_reranker
+from rag_app.runner import Runner
 from rag_app.search.modes import Asked, find_mode
 
 TOGETHER = 100
@@ -48,6 +48,8 @@ class Retriever(BaseRetriever):
         Orders ``retrieval.candidates`` nodes anew, of which ``similarity_top_k`` stay.
     filters
         What rows must be like besides ``retrieval.filter``.
+    runner
+        Where blocking steps of asynchronous questions run; None: a runner of its own.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class Retriever(BaseRetriever):
         section: RetrievalSection,
         reranker: BaseNodePostprocessor | None = None,
         filters: MetadataFilters | None = None,
+        runner: Runner | None = None,
     ) -> None:
         super().__init__()
+        self._runner = runner or Runner()
         self._store = store
         self._embedder = embedder
         self._section = section
@@ -83,27 +87,48 @@ class Retriever(BaseRetriever):
         """
         for start in range(0, len(questions), TOGETHER):
             some = questions[start : start + TOGETHER]
-            vectors: Sequence[Sequence[float]] = ()
-            if self._embedder is not None and self._needs_vectors:
-                vectors = self._embedder.embed_queries(some)
-            for question, nodes in zip(some, self._find(Asked(some, vectors)), strict=True):
-                yield self._refine(QueryBundle(question), nodes)
+            with self._runner.question():
+                vectors: Sequence[Sequence[float]] = ()
+                if self._embedder is not None and self._needs_vectors:
+                    vectors = self._embedder.embed_queries(some)
+                found = self._find(Asked(some, vectors))
+            for question, nodes in zip(some, found, strict=True):
+                with self._runner.question():
+                    refined = self._refine(QueryBundle(question), nodes)
+                yield refined
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         check_question(query_bundle.query_str)
-        vectors = []
-        if self._embedder is not None and self._needs_vectors:
-            # Left in the bundle, as LlamaIndex's own retriever does: what answers may need it, too.
-            query_bundle.embedding = (
-                query_bundle.embedding
-                or self._embedder.get_agg_embedding_from_queries(query_bundle.embedding_strs)
-            )
-            vectors = [query_bundle.embedding]
-        (nodes,) = self._find(Asked([query_bundle.query_str], vectors))
-        return self._refine(query_bundle, nodes)
+        with self._runner.question():
+            if (embedder := self._embedder_for(query_bundle)) is not None:
+                query_bundle.embedding = embedder.get_agg_embedding_from_queries(
+                    query_bundle.embedding_strs
+                )
+            return self._search_for(query_bundle)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return await asyncio.to_thread(self._retrieve, query_bundle)
+        check_question(query_bundle.query_str)
+        with self._runner.question():
+            # No thread waits for the vector: questions that are asked together share a batch.
+            if (embedder := self._embedder_for(query_bundle)) is not None:
+                query_bundle.embedding = await embedder.aget_agg_embedding_from_queries(
+                    query_bundle.embedding_strs
+                )
+            return await self._runner.run(self._search_for, query_bundle)
+
+    def _embedder_for(self, query: QueryBundle) -> Embedder | None:
+        """Return what embeds a question; None where its vector is there, or not needed.
+
+        The vector is left in the bundle, as LlamaIndex's own retriever does: what answers may need
+        it, too.
+        """
+        is_needed = self._needs_vectors and not query.embedding
+        return self._embedder if is_needed else None
+
+    def _search_for(self, query: QueryBundle) -> list[NodeWithScore]:
+        vectors = [query.embedding] if query.embedding and self._needs_vectors else []
+        (nodes,) = self._find(Asked([query.query_str], vectors))
+        return self._refine(query, nodes)
 
     def _find(self, asked: Asked) -> list[list[NodeWithScore]]:
         return self._store.find(asked, self._search, filters=self._filters, each_once=True)
@@ -129,5 +154,4 @@ def make_retriever(
     ModelUnavailableError
         If the reranker's model is not here and cannot be fetched.
     """
-    reranker = build_reranker(section.reranker, section.similarity_top_k)
-    return Retriever(store, embedder, section, reranker)
+    return Retriever(store, embedder, section, build_reranker(section.reranker))

@@ -1,0 +1,47 @@
+"""LlamaIndex's query engine over our retriever and synthesizer: each question is let in once."""
+
+from collections.abc import Sequence
+
+from llama_index.core.base.response.schema import RESPONSE_TYPE
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.schema import QueryBundle
+
+from rag_app.answering.synthesizer import RagSynthesizer
+from rag_app.retrieval.retriever import Retriever
+from rag_app.runner import Runner
+
+
+class QueryEngine(RetrieverQueryEngine):
+    """`RetrieverQueryEngine` whose questions are let in whole: retrieval and answer, or neither.
+
+    Parameters
+    ----------
+    runner
+        What lets questions in, and waits for them at the end.
+    """
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        synthesizer: RagSynthesizer,
+        runner: Runner,
+        node_postprocessors: Sequence[BaseNodePostprocessor] = (),
+        callback_manager: CallbackManager | None = None,
+    ) -> None:
+        super().__init__(
+            retriever=retriever,
+            response_synthesizer=synthesizer,
+            node_postprocessors=list(node_postprocessors),
+            callback_manager=callback_manager or CallbackManager(),
+        )
+        self._runner = runner
+
+    def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
+        with self._runner.question():
+            return super()._query(query_bundle)
+
+    async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
+        with self._runner.question():
+            return await super()._aquery(query_bundle)
