@@ -14,6 +14,7 @@ from rag_app.config.sections import Config
 from rag_app.embedding.factory import choose_runtime
 from rag_app.embedding.runtimes import RUNTIMES
 from rag_app.errors import CollectionMismatchError, RagAppError
+from rag_app.install import pip_install
 from rag_app.schema import Record
 from rag_app.search.modes import MODES, find_mode
 
@@ -86,9 +87,7 @@ def _packages(_: Config) -> Check:
         except PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Check(
-            "packages", False, f"not installed: {', '.join(missing)}", "pip install rag-app"
-        )
+        return Check("packages", False, f"not installed: {', '.join(missing)}", pip_install())
     return Check("packages", True, ", ".join(found))
 
 
@@ -150,7 +149,7 @@ def _runtime(config: Config) -> Check:
     hint = "" if chosen == fastest else f'set embedding.runtime = "{fastest}"'
     if fastest == "torch" and not any(runtime.is_installed for runtime in RUNTIMES.values()):
         fastest, by = "openvino", "by rule, not installed"
-        hint = "pip install 'rag-app[openvino]'"
+        hint = pip_install("openvino")
         if section.runtime != "auto":
             hint += ', then set embedding.runtime = "auto"'
     return Check("runtime", True, f"{configured}; fastest here: {fastest} ({by})", hint)
@@ -229,9 +228,9 @@ def _profiles(config: Config) -> Check:
         "blog": has_vllm and torch.cuda.is_available(),
     }
     missing = {
-        "offline": "pip install 'rag-app[offline]'",
+        "offline": pip_install("offline"),
         "cpu": "install a CPU build of vLLM (docs/llm.md)",
-        "gpu": "a CUDA GPU and pip install 'rag-app[vllm]'",
+        "gpu": f"a CUDA GPU and {pip_install('vllm')}",
     }
     runs = ", ".join(name for name, here in can.items() if here) or "none"
     lacks = "; ".join(f"{name}: {missing[name]}" for name in missing if not can[name])

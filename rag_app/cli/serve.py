@@ -7,6 +7,7 @@ import click
 
 from rag_app.cli.common import RagAppGroup, common_options, echo, load, print_json, say, wants_json
 from rag_app.errors import InputError
+from rag_app.install import pip_install
 
 if TYPE_CHECKING:
     from rag_app.server.keys import KeyFile
@@ -42,7 +43,7 @@ def serve_command(host: str | None, port: int | None) -> None:
     except ModuleNotFoundError as error:
         raise InputError(
             f"the server needs the package {error.name}, which is not installed",
-            "pip install 'rag-app[server]'",
+            pip_install("server"),
         ) from None
     serve(config, say)
 

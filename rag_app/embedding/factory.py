@@ -13,6 +13,7 @@ from rag_app.embedding.base import Embedder
 from rag_app.embedding.devices import has_gpu
 from rag_app.embedding.runtimes import RUNTIMES, CannotCompileError, NotCompiledError
 from rag_app.errors import ConfigError
+from rag_app.install import pip_install
 
 REFUSED = ".refused"
 """Ends the name of the file that stands for a model that cannot be compiled, and says why."""
@@ -74,7 +75,7 @@ def describe(embedder: Embedder, section: EmbeddingSection) -> str:
     is_slow = section.runtime == "auto" and embedder.runtime == "torch" and embedder.device == "cpu"
     if is_slow and not any(runtime.can_compile for runtime in RUNTIMES.values()):
         fastest = next(iter(RUNTIMES))
-        return f"{said}; faster, and as good: pip install 'rag-app[{fastest}]'"
+        return f"{said}; faster, and as good: {pip_install(fastest)}"
     return said
 
 

@@ -2,6 +2,7 @@
 
 from rag_app.config.model_files import PACKAGE_PREFIX, model_folder
 from rag_app.errors import ModelUnavailableError
+from rag_app.install import pip_install
 
 
 def locate_source(model: str, key: str = "embedding.model") -> str:
@@ -24,7 +25,7 @@ def locate_source(model: str, key: str = "embedding.model") -> str:
         return str(folder)
     if model.startswith(PACKAGE_PREFIX):
         package = model.removeprefix(PACKAGE_PREFIX)
-        shipped = ", or pip install 'rag-app[offline]'" if key == "embedding.model" else ""
+        shipped = f", or {pip_install('offline')}" if key == "embedding.model" else ""
         raise ModelUnavailableError(
             f"{key} is {model!r}, and the package {package!r} is not installed or has no model in "
             "it",

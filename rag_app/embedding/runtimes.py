@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag_app.errors import ModelUnavailableError
+from rag_app.install import pip_install
 
 Infer = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 
@@ -66,7 +67,7 @@ class Runtime(ABC):
             if find_spec(package) is None:
                 raise ModelUnavailableError(
                     f'embedding.runtime is "{self.name}", and {package} is not installed',
-                    f"pip install 'rag-app[{self.name}]', or set embedding.runtime = \"torch\"",
+                    f'{pip_install(self.name)}, or set embedding.runtime = "torch"',
                 )
 
     @property

