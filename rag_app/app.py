@@ -151,6 +151,11 @@ class RagApp:
         return self._embedder()
 
     @property
+    def reranker(self) -> BaseNodePostprocessor | None:
+        """The reranker; None if there is none. Raises ModelUnavailableError if it cannot run."""
+        return self._reranker()
+
+    @property
     def llm(self) -> PackableLLM:
         """The LLM. Raises LLMError if it cannot run here, ConfigError for "extractive"."""
         return self._llm()

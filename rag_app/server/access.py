@@ -81,15 +81,9 @@ Admin = Annotated[Key, Depends(needs("admin"))]
 Served = Annotated[Service, Depends(service_of)]
 
 
-def filters_of(key: Key, asked: str = "") -> MetadataFilters | None:
-    """Join a key's filter with the one that a request asks for; neither replaces the other.
-
-    Raises
-    ------
-    InputError
-        If the request's is no filter.
-    """
-    found = [each for each in (parse_filter(key.filter), parse_filter(asked)) if each is not None]
+def filters_of(key: Key, *asked: MetadataFilters | None) -> MetadataFilters | None:
+    """Join a key's filter with those that a request asks for; none replaces another."""
+    found = [each for each in (parse_filter(key.filter), *asked) if each is not None]
     if len(found) < 2:
         return found[0] if found else None
     return MetadataFilters(filters=list(found))

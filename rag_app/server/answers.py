@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from rag_app.answering.citations import cited_places
 from rag_app.app import RagApp
+from rag_app.retrieval.filter_text import parse_filter
 from rag_app.schema import LedgerEntry, Source
 from rag_app.server.access import filters_of
 from rag_app.server.conversation import Conversation, condense, is_small_talk, is_task
@@ -205,7 +206,7 @@ async def _from_documents(
     overrides = options.overrides()
     if app.answers_by_llm:
         overrides |= {**sampling, "instructions": conversation.instructions}
-    filters = filters_of(key, options.filter)
+    filters = filters_of(key, parse_filter(options.filter))
     engine = await run_in_threadpool(
         lambda: app.query_engine(streaming=True, filters=filters, **overrides)
     )

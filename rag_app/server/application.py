@@ -12,10 +12,18 @@ from rag_app.config.sections import Config
 from rag_app.server import errors
 from rag_app.server.access import check_exposure
 from rag_app.server.guards import BodyGuard, HostGuard
-from rag_app.server.routes import chat_completions, documents, health, models
+from rag_app.server.routes import (
+    chat_completions,
+    dify,
+    documents,
+    embeddings,
+    health,
+    models,
+    vector_stores,
+)
 from rag_app.server.service import Service
 
-_ROUTES = (chat_completions, documents, health, models)
+_ROUTES = (chat_completions, dify, documents, embeddings, health, models, vector_stores)
 
 
 def make_application(config: Config) -> FastAPI:

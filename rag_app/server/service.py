@@ -110,3 +110,10 @@ def not_found(collection: str) -> RequestError:
     return RequestError(
         404, f"there is no model (collection) {collection!r}", code="model_not_found", param="model"
     )
+
+
+def vector_store_not_found(collection: str) -> RequestError:
+    """Return the same of a vector store."""
+    return RequestError(
+        404, f"there is no vector store {collection!r}", code="vector_store_not_found"
+    )

@@ -1,0 +1,45 @@
+"""Searches without an answer: what the routes for them share."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llama_index.core.schema import NodeWithScore
+from llama_index.core.vector_stores.types import MetadataFilters
+from starlette.concurrency import run_in_threadpool
+
+from rag_app.server.service import Service
+
+
+async def search_each(
+    service: Service,
+    collection: str,
+    queries: Sequence[str],
+    filters: MetadataFilters | None,
+    overrides: Mapping[str, Any],
+) -> list[list[NodeWithScore]]:
+    """Find nodes for each query, best first; all of it takes one place among the questions.
+
+    Raises
+    ------
+    RequestError
+        404 if there is no such collection, 429 if too much is asked.
+    TimeoutError
+        After ``server.deadline``.
+    RagAppError
+        As `RagApp.retriever`.
+    """
+    with await service.admission.enter() as place:
+        async with asyncio.timeout_at(place.deadline):
+            app = await service.app(collection)
+            retriever = await run_in_threadpool(
+                lambda: app.retriever(filters=filters, **_wide(service, overrides))
+            )
+            return list(await asyncio.gather(*(retriever.aretrieve(query) for query in queries)))
+
+
+def _wide(service: Service, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Let as many candidates be looked at as are asked for."""
+    wanted = overrides.get("similarity_top_k", 0)
+    candidates = max(service.config.retrieval.candidates, wanted)
+    return {**overrides, "candidates": candidates}
