@@ -14,7 +14,7 @@ from llama_index.core.llms import (
     MessageRole,
 )
 
-from rag_app.llms.engine_thread import Piece
+from rag_app.llms.engine_requests import Piece
 
 
 def completion(piece: Piece, text: str | None = None) -> CompletionResponse:

@@ -5,7 +5,6 @@ one thread does everything that touches it, and any number of threads and event 
 (`rag_app.llms.shared_engine`).
 """
 
-import gc
 import itertools
 import os
 import queue
@@ -17,6 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rag_app.errors import InputError, LLMError, RagAppError
+from rag_app.llms.engine_process import check_not_forked, forked, starting, stopping
+from rag_app.llms.engine_prompts import EnginePrompts
+from rag_app.llms.engine_requests import Piece, Put, Request, again, closed, unanswered
 
 if TYPE_CHECKING:
     import vllm
@@ -26,54 +28,6 @@ POLL_SECONDS = 1.0
 
 CLOSE_SECONDS = 30.0
 """How long `EngineThread.close` waits for the step that is being made."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What one step added to an answer.
-
-    Attributes
-    ----------
-    index
-        Which of the prompts that were asked together.
-    text
-        New text; may be empty.
-    prompt_tokens, cached_tokens, completion_tokens
-        So far. Cached ones are those of the prompt that the prefix cache had.
-    finish_reason
-        "stop", "length", … on the last piece, else None.
-    logprobs
-        Of the new tokens, as vLLM gives them; None where they were not asked for.
-    error
-        Why there will be no answer, on the last piece of a request that vLLM refuses.
-    """
-
-    index: int
-    text: str
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    finish_reason: str | None
-    logprobs: Any = None
-    error: InputError | None = None
-
-
-@dataclass(frozen=True)
-class Request:
-    """A prompt as token ids, and vLLM's `SamplingParams` for it.
-
-    Attributes
-    ----------
-    cache_salt
-        The prefix cache has only what was asked with the same one; empty: with none.
-    """
-
-    tokens: Sequence[int]
-    sampling: Any
-    cache_salt: str = ""
-
-
-Put = Callable[[Piece | RagAppError], None]
 
 
 @dataclass
@@ -86,12 +40,6 @@ class _Taker:
     prompt_tokens: int
     completion_tokens: int = 0
     is_counted: bool = False
-
-
-_LIFECYCLE = threading.RLock()
-"""Held while an engine is started or stopped: vLLM keeps state of the whole process meanwhile."""
-
-_RUNNING: "set[EngineThread]" = set()
 
 
 class EngineThread:
@@ -109,10 +57,12 @@ class EngineThread:
         self._takers: dict[str, _Taker] = {}
         self._ids = itertools.count()
         self._ready = threading.Event()
+        self._waiting: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._process: int | None = None
         self._llm: vllm.LLM | None = None
+        self._prompts: EnginePrompts | None = None
         self._failure: RagAppError | None = None
         self._closing = False
         self._last_step = time.monotonic()
@@ -124,12 +74,52 @@ class EngineThread:
         return self._failure is None and not self._closing
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started and takes requests."""
+        return self._llm is not None and self._prompts is not None and self.is_usable
+
+    @property
+    def prompts(self) -> EnginePrompts:
+        """Tokenizer and template of the engine, as soon as that runs."""
+        assert self._prompts is not None  # noqa: S101 - made in the same step as the engine
+        return self._prompts
+
+    @property
     def prefix_cache(self) -> tuple[int, int]:
         """How many prompt tokens were looked up in the prefix cache so far, and found.
 
         vLLM's own counters are those of the engine that was started last in the process.
         """
         return self._looked_up, self._found
+
+    def start(self, ready: Callable[[], None] | None = None) -> None:
+        """Begin to start the engine, if nobody has yet.
+
+        Parameters
+        ----------
+        ready
+            Called, from any thread, as soon as `engine` does not wait any more.
+
+        Raises
+        ------
+        LLMError
+            If it was closed, or runs in the process that this one was forked from.
+        """
+        if self._process not in {None, os.getpid()}:
+            raise forked()
+        check_not_forked()
+        with self._lock:
+            if self._closing:
+                raise closed()
+            if self._thread is None:
+                self._process = os.getpid()
+                self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
+                self._thread.start()
+            if ready is not None and not self._ready.is_set():
+                self._waiting.append(ready)
+                return
+        if ready is not None:
+            ready()
 
     def engine(self) -> "vllm.LLM":
         """Return the engine, started if need be, for what is safe to read from any thread.
@@ -140,19 +130,12 @@ class EngineThread:
             If it could not be started, has failed, was closed, or runs in the process that this
             one was forked from.
         """
-        self._check_process()
-        with self._lock:
-            if self._closing:
-                raise closed()
-            if self._thread is None:
-                self._process = os.getpid()
-                self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
-                self._thread.start()
+        self.start()
         while not self._ready.wait(POLL_SECONDS):  # a plain wait() would not see Ctrl-C on Windows
             pass
         llm = self._llm
         if self._failure is not None:
-            raise _again(self._failure)
+            raise again(self._failure)
         if llm is None:
             raise closed()
         return llm
@@ -193,7 +176,7 @@ class EngineThread:
     def check(self, timeout: float) -> None:
         """Raise if there is nothing to wait for: it failed, was closed, or makes no steps."""
         if self._failure is not None:
-            raise _again(self._failure)
+            raise again(self._failure)
         if self._closing:
             raise closed()
         if (silent := time.monotonic() - self._last_step) > timeout:
@@ -213,24 +196,13 @@ class EngineThread:
             self._inbox.put(lambda: None)
             thread.join(CLOSE_SECONDS)
 
-    def _check_process(self) -> None:
-        if self._process in {None, os.getpid()} and not _inherited():
-            return
-        raise LLMError(
-            f"this process ({os.getpid()}) was forked from one with a vLLM engine in it, and an "
-            "engine does not survive that",
-            'start processes with multiprocessing\'s "spawn", or ask a server: llm.backend = '
-            '"vllm-server"',
-        )
-
     # What follows runs in the thread only.
 
     def _run(self) -> None:
         try:
-            with _LIFECYCLE:
-                _guard_cleanup()
+            with starting(self):
                 self._llm = self._start()
-                _RUNNING.add(self)
+                self._prompts = EnginePrompts(self._llm)
         except RagAppError as error:
             self._failure = error
             return
@@ -239,7 +211,11 @@ class EngineThread:
             self._failure.__cause__ = error
             return
         finally:
-            self._ready.set()
+            with self._lock:
+                self._ready.set()
+                waiting, self._waiting = self._waiting, []
+            for ready in waiting:
+                ready()
         try:
             while not self._closing:
                 self._take_in()
@@ -285,7 +261,7 @@ class EngineThread:
             if output.finished:
                 del self._takers[output.request_id]
             if answer.finish_reason in {"error", "abort"}:
-                taker.put(_unanswered(answer.finish_reason))
+                taker.put(unanswered(answer.finish_reason))
                 continue
             taker.put(
                 Piece(
@@ -295,6 +271,7 @@ class EngineThread:
                     cached_tokens=cached,
                     completion_tokens=taker.completion_tokens,
                     finish_reason=(answer.finish_reason or "stop") if output.finished else None,
+                    tokens=answer.token_ids,
                     logprobs=answer.logprobs,
                 )
             )
@@ -307,7 +284,7 @@ class EngineThread:
             given["cache_salt"] = request.cache_salt
         try:
             (prompt,) = engine.renderer.render_cmpl([given])
-            engine.add_request(name, prompt, request.sampling)
+            engine.add_request(name, prompt, request.sampling, lora_request=request.lora)
         except Exception as error:  # vLLM raises whatever it stumbles over; it is this request's
             del self._takers[name]
             with suppress(Exception):
@@ -331,73 +308,12 @@ class EngineThread:
 
     def _fail_all(self) -> None:
         for taker in self._takers.values():
-            taker.put(_again(self._failure) if self._failure else closed())
+            taker.put(again(self._failure) if self._failure else closed())
         self._takers.clear()
 
     def _shut_down(self) -> None:
-        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
-
-        with _LIFECYCLE:
-            _RUNNING.discard(self)  # first: `_guard_cleanup` asks who is left
+        with stopping(self):
             llm, self._llm = self._llm, None
             if llm is not None:
                 llm.llm_engine.engine_core.shutdown()
                 del llm
-            gc.collect()  # the engine has cycles, and its memory is wanted now
-            if not _RUNNING:
-                cleanup_dist_env_and_memory()
-
-
-def closed() -> LLMError:
-    """Return the error of an engine that is asked after it was closed."""
-    return LLMError("the vLLM engine was closed", "build the LLM again")
-
-
-def _unanswered(reason: str) -> LLMError:
-    return LLMError(
-        f"the vLLM engine gave a request up (its reason: {reason!r})",
-        "its log has more, with VLLM_LOGGING_LEVEL=ERROR or lower in the environment",
-    )
-
-
-def _again(error: RagAppError) -> RagAppError:
-    """Copy an error: one that is raised again and again keeps the frames of every time."""
-    copy = type(error)(error.message, error.remedy)
-    copy.__cause__ = error.__cause__
-    return copy
-
-
-def _inherited() -> bool:
-    """Whether engines run in the process that this one was forked from."""
-    return any(engine._process != os.getpid() for engine in _RUNNING)
-
-
-def _guard_cleanup() -> None:
-    """Let the last engine of the process alone clean up what all of them share.
-
-    vLLM's `EngineCore.shutdown` destroys the groups of every engine, whichever is shut down.
-    """
-    from vllm.v1.engine import core
-
-    clean_up = core.cleanup_dist_env_and_memory
-    if getattr(clean_up, "is_guarded", False):
-        return
-
-    def guarded(*arguments: Any, **options: Any) -> None:
-        if not _RUNNING:
-            clean_up(*arguments, **options)
-
-    guarded.is_guarded = True  # type: ignore[attr-defined]
-    core.cleanup_dist_env_and_memory = guarded
-
-
-def _after_fork() -> None:
-    """Keep a forked process from waiting for locks that its parent holds."""
-    global _LIFECYCLE
-    _LIFECYCLE = threading.RLock()
-    for engine in _RUNNING:
-        engine._lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

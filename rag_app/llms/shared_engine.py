@@ -7,11 +7,14 @@ import queue
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rag_app.errors import RagAppError
+from rag_app.llms.engine_prompts import EnginePrompts
+from rag_app.llms.engine_requests import Piece, Request, closed
 from rag_app.llms.engine_start import start_engine
-from rag_app.llms.engine_thread import POLL_SECONDS, EngineThread, Piece, Request, closed
+from rag_app.llms.engine_thread import POLL_SECONDS, EngineThread
 
 if TYPE_CHECKING:
     import vllm
@@ -55,6 +58,31 @@ class SharedEngine:
             raise closed()
         return self._thread.engine()
 
+    def prompts(self) -> EnginePrompts:
+        """Return the engine's tokenizer and template. Starts and raises as `engine`."""
+        self.engine()
+        return self._thread.prompts
+
+    @property
+    def is_running(self) -> bool:
+        """Whether `engine` would not wait, nor raise."""
+        return self._leave.alive and self._thread.is_running
+
+    async def aengine(self) -> "vllm.LLM":
+        """Do as `engine`, from an event loop and without blocking it while the engine starts."""
+        if not self._leave.alive:
+            raise closed()
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop was closed without the taker being told
+                loop.call_soon_threadsafe(ready.set)
+
+        self._thread.start(tell)
+        await ready.wait()
+        return self._thread.engine()
+
     def ask(
         self, requests: Sequence[Request], *, sparing: bool = False
     ) -> Generator[Piece, None, None]:
@@ -94,8 +122,8 @@ class SharedEngine:
                 self._thread.abort(names)
 
     async def aask(self, requests: Sequence[Request]) -> AsyncGenerator[Piece, None]:
-        """Do as `ask`, from an event loop and without blocking it."""
-        await asyncio.to_thread(self.engine)
+        """Do as `ask`, from an event loop: without blocking it, and without another thread."""
+        await self.aengine()
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[Piece | RagAppError] = asyncio.Queue()
 

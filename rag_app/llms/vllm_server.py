@@ -14,6 +14,7 @@ import weakref
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import aclosing, closing, contextmanager
+from contextvars import copy_context
 from typing import Any
 
 import httpx
@@ -115,7 +116,11 @@ class VllmServer(OpenAILike, PackableLLM):
             return self.complete(prompt, **kwargs)
 
         with ThreadPoolExecutor(self._concurrency) as threads:
-            asked = {threads.submit(ask, prompt): index for index, prompt in enumerate(prompts)}
+            # In the caller's context, so that a trace shows the calls below what asked for them.
+            asked = {
+                threads.submit(copy_context().run, ask, prompt): index
+                for index, prompt in enumerate(prompts)
+            }
             try:
                 for answered in as_completed(asked):
                     error = answered.exception()

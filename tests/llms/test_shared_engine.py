@@ -194,7 +194,7 @@ def test_a_forked_process_is_told(engine: VllmEngine, llama: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     told = [line for line in done.stdout.splitlines() if "was forked" in line]
-    assert len(told) == 2, done.stdout
+    assert len(told) == 4, done.stdout
     assert "the parent answers" in done.stdout
 
 
@@ -210,15 +210,47 @@ def build():
 
 llm = build()
 llm.complete("What?")
-child = os.fork()
-if not child:
-    for each in (llm, build()):
-        try:
-            each.complete("What?")
-        except LLMError as error:
-            print(error, flush=True)
-    os._exit(0)  # as multiprocessing's processes end
-_, status = os.waitpid(child, 0)
-assert os.waitstatus_to_exitcode(status) == 0, status
+for end in (os._exit, sys.exit):  # as multiprocessing's processes end, and as others do
+    child = os.fork()
+    if not child:
+        for each in (llm, build()):
+            try:
+                each.complete("What?")
+            except LLMError as error:
+                print(error, flush=True)
+        end(3)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 3, status
 print("the parent answers", llm.complete("What?").text)
+"""
+
+
+def test_an_engine_of_the_program_outlives_ours(llama: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BESIDE, str(llama)], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "it still answers" in done.stdout
+
+
+BESIDE = """
+import sys
+from rag_app.llms import Vllm
+
+ours = Vllm(sys.argv[1], max_new_tokens=4,
+    vllm_kwargs={"dtype": "float32", "enforce_eager": True, "max_model_len": 256})
+import vllm
+from vllm.distributed.parallel_state import model_parallel_is_initialized
+
+foreign = vllm.LLM(sys.argv[1], dtype="float32", enforce_eager=True, max_model_len=128)
+ours.complete("What?")
+ours.close()
+assert model_parallel_is_initialized()
+print("it still answers", foreign.generate("What?", use_tqdm=False)[0].outputs[0].text)
+ours = Vllm(sys.argv[1], max_new_tokens=4,
+    vllm_kwargs={"dtype": "float32", "enforce_eager": True, "max_model_len": 256})
+ours.complete("What?")
+del foreign
+ours.close()
+assert not model_parallel_is_initialized(), "the last one cleans up"
 """
