@@ -28,6 +28,10 @@ TOKENS_PER_PASS = 2048
 """Tokens in one forward pass, padding included: what stays in the processor's caches. Passes of
 1,024 to 4,096 took the same time, of 16,384 half as much again, and memory grows with them."""
 
+MOST_PADDING = 32
+"""Tokens of padding in one forward pass: a pass of its own costs as much as a dozen tokens, and the
+eight sentences that an answer compares differ much in length."""
+
 LENGTH_STEP = 8
 """Passes are padded to a multiple of this many tokens: a runtime prepares for each new shape."""
 
@@ -253,9 +257,13 @@ def compiled_folder(section: EmbeddingSection, runtime: Runtime) -> Path:
 def _passes(lengths: Sequence[int]) -> Iterator[NDArray[np.intp]]:
     """Group texts into forward passes, the longest first, so that the peak comes at the start."""
     order = np.argsort([-length for length in lengths], kind="stable")
-    start = 0
-    while start < len(order):
+    start = padding = 0
+    for end, at in enumerate(order):
         longest = -(-lengths[order[start]] // LENGTH_STEP) * LENGTH_STEP
-        texts = max(1, TOKENS_PER_PASS // max(longest, 1))
-        yield order[start : start + texts]
-        start += texts
+        padding += longest - lengths[at]
+        is_full = (end - start + 1) * longest > TOKENS_PER_PASS
+        if end > start and (is_full or padding > MOST_PADDING):
+            yield order[start:end]
+            start, padding = end, 0
+    if start < len(order):
+        yield order[start:]

@@ -212,6 +212,16 @@ def test_passes_hold_the_budget_and_every_text_once() -> None:
         assert len(of_pass) * max(lengths[at] for at in of_pass) <= 2048
 
 
+def test_short_texts_are_not_padded_to_long_ones() -> None:
+    lengths = [200, 30, 31, 28, 150, 29, 27, 40]
+    padding = [
+        sum(max(lengths[at] for at in of_pass) - lengths[at] for at in of_pass)
+        for of_pass in compiled_embeddings._passes(lengths)
+    ]
+    assert sum(padding) <= sum(lengths) / 8
+    assert len(padding) <= len(lengths) / 2
+
+
 # --- compiled once, whole, and checked -----------------------------------------------------------
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from scripts.bench_retrieval import main
+from rag_app.evaluation.questions import EvalQuestion
+from scripts import bench_answers
+from scripts.bench_retrieval import METRICS, main, quick_start
 from tests.conftest import FakeEmbedder, json_of, make_files
 
 
@@ -54,3 +56,36 @@ def test_figures_agree_with_those_of_the_command(
     for name, figure in zip(head, second, strict=True):
         if re.search("@", name):
             assert figure == f"{metrics[name]['value']:.3f}"
+
+
+def test_quick_start_is_measured_by_the_same_rules(
+    docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "llama_index.embeddings.huggingface.HuggingFaceEmbedding", lambda **_: FakeEmbedder()
+    )
+    questions = [
+        EvalQuestion(1, "a", "How long is dough kneaded?", ("ten minutes",), "bread.txt"),
+        EvalQuestion(2, "b", "How long is dough kneaded?", ("a fortnight",), "bread.txt"),
+    ]
+    figures = dict(zip(METRICS, quick_start(docs, questions), strict=True))
+    assert figures["hit@10"] == figures["@2000ch"] == 0.5, "one of the two is in the documents"
+    assert figures["hit@1"] <= figures["hit@2"] <= figures["hit@10"]
+
+
+def test_share_of_gold_answers_that_are_quoted(
+    fake_embedder: FakeEmbedder, docs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"question": "How long is dough kneaded?", "answers": ["ten minutes"]},
+        {"question": "How long is the dough kneaded?", "answers": ["a fortnight"]},
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    folder = make_files(tmp_path / "data", {"squad/questions.jsonl": text})
+    (folder / "squad/docs").symlink_to(docs)
+    all_quoted = ("--set", "llm.extractive.min_similarity=0")
+    bench_answers.main([str(folder), "--sets", "squad,absent", *all_quoted])
+    printed = capsys.readouterr()
+    assert "skipped absent: there is no" in printed.err
+    _, _, row = (line.strip("| ").split(" | ") for line in printed.out.splitlines())
+    assert row[:4] == ["squad", "2", "0.500", "0.500"]
