@@ -5,9 +5,11 @@ from threading import Lock
 from typing import Any
 
 import httpx
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor import SentenceTransformerRerank
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from llama_index_instrumentation import get_dispatcher
 from pydantic import PrivateAttr
 
 from rag_app.config.sections import RerankerSection
@@ -19,6 +21,7 @@ CONNECT_SECONDS = 5.0
 MOST_NODES = 16_384
 """All that can be found: Milvus's own limit."""
 
+_DISPATCHER = get_dispatcher(__name__)
 _KEY = "retrieval.reranker.model"
 _START = "rag-app --set llm.model=MODEL --set llm.engine.runner=pooling llm serve --port 8001"
 
@@ -84,6 +87,18 @@ class LocalReranker(SentenceTransformerRerank):
     def class_name(cls) -> str:
         """Return LlamaIndex's name for this type."""
         return "LocalReranker"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        _tell_start(query_bundle, nodes, self.top_n, self.model)
+        # Called bare, it has no span of its own within this one's. It writes its scores into the
+        # nodes that it is given.
+        found: list[NodeWithScore] = SentenceTransformerRerank._postprocess_nodes.__wrapped__(  # type: ignore[attr-defined]
+            self, _copied(nodes), query_bundle
+        )
+        _DISPATCHER.event(ReRankEndEvent(nodes=found))
+        return found
 
 
 class _Scorer:
@@ -151,11 +166,15 @@ class ServerReranker(BaseNodePostprocessor):
     ) -> list[NodeWithScore]:
         if not nodes or query_bundle is None:
             return nodes
+        _tell_start(query_bundle, nodes, self._top_n, self._model)
         texts = [node.node.get_content(MetadataMode.EMBED) for node in nodes]
         _, scores = self._ask(query_bundle.query_str, texts)
-        for node, score in zip(nodes, scores, strict=True):
+        found = _copied(nodes)
+        for node, score in zip(found, scores, strict=True):
             node.score = score
-        return sorted(nodes, key=lambda node: -(node.score or 0.0))[: self._top_n]
+        found = sorted(found, key=lambda node: -(node.score or 0.0))[: self._top_n]
+        _DISPATCHER.event(ReRankEndEvent(nodes=found))
+        return found
 
     def _ask(self, question: str, texts: list[str]) -> tuple[str, list[float]]:
         """Return the model's name and each text's score."""
@@ -204,6 +223,19 @@ class ServerReranker(BaseNodePostprocessor):
             f"the reranker at {self._url} cannot be reached: {first_line(error)}",
             f"start it ({_START}), or set retrieval.reranker.base_url to where it runs",
         )
+
+
+def _tell_start(
+    query: QueryBundle | None, nodes: list[NodeWithScore], top_n: int, model: str
+) -> None:
+    """Dispatch LlamaIndex's event; `top_n` may be more than there are nodes."""
+    most = min(top_n, len(nodes))
+    _DISPATCHER.event(ReRankStartEvent(query=query, nodes=nodes, top_n=most, model_name=model))
+
+
+def _copied(nodes: list[NodeWithScore]) -> list[NodeWithScore]:
+    """Return the nodes with scores of their own: what was told of them before stays true."""
+    return [NodeWithScore(node=node.node, score=node.score) for node in nodes]
 
 
 def _load(model: str, top_n: int) -> BaseNodePostprocessor:

@@ -26,6 +26,7 @@ from rag_app.errors import ConfigError, ModelUnavailableError, ServiceError
 from rag_app.evaluation.timing import stages_traced
 from rag_app.retrieval.reranker import build_reranker
 from rag_app.retrieval.retriever import Retriever
+from tests.answering.spans import collected
 from tests.conftest import FakeEmbedder, MakeConfig, json_of, make_files
 from tests.cross_encoder import READS, make_cross_encoder
 
@@ -92,6 +93,20 @@ def test_nodes_come_in_the_order_of_the_cross_encoders_scores(
     assert [node.score for node in found] == pytest.approx([s for s, _ in expected], abs=1e-5)
     assert json.dumps([node.score for node in found])  # numbers, not numpy's
     assert reranker.postprocess_nodes([], query_str=QUESTION) == []
+
+
+def test_the_reranker_tells_llamaindex_what_it_does(model: Path) -> None:
+    reranker = build_reranker(RerankerSection(model=str(model)), top_n=1000)
+    assert reranker is not None
+    with collected() as trace:
+        found = reranker.postprocess_nodes(nodes(), query_str=QUESTION)
+    assert trace.tree() == "LocalReranker._postprocess_nodes ReRankStart ReRankEnd"
+    (span,) = trace.spans
+    start, end = span.event("ReRankStartEvent"), span.event("ReRankEndEvent")
+    assert (start.query.query_str, start.top_n, start.model_name) == (QUESTION, 6, str(model))
+    assert [(node.text, node.score) for node in start.nodes] == [(text, 0.5) for text in TEXTS]
+    assert end.nodes == found
+    assert [node.score for node in end.nodes] != [0.5] * len(TEXTS)
 
 
 def test_there_is_none_unless_one_is_configured(
