@@ -57,7 +57,7 @@ def test_every_page_is_there(milvus_docs: tuple[Config, int]) -> None:
 def test_question_about_hnsw_is_answered_from_its_page(milvus_docs: tuple[Config, int]) -> None:
     response = build_query_engine(milvus_docs[0]).query(QUESTION)
     assert response.metadata is not None
-    assert "index.html" in {source.file_name for source in response.metadata["sources"]}
+    assert "index.html" in {source["file_name"] for source in response.metadata["sources"]}
     assert "“" in str(response)
 
 

@@ -6,10 +6,12 @@ from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.response.schema import StreamingResponse
 from llama_index.core.chat_engine import CondenseQuestionChatEngine
 from llama_index.core.chat_engine.condense_question import DEFAULT_PROMPT
+from llama_index.core.chat_engine.types import AgentChatResponse
 from llama_index.core.llms import ChatMessage, MessageRole
 from llama_index.core.memory import ChatMemoryBuffer
 
 from rag_app.answering.fencing import Neutralizer
+from rag_app.answering.metadata import sources_of
 from rag_app.llms import PackableLLM
 from rag_app.questions import check_question
 from rag_app.schema import Source
@@ -42,6 +44,18 @@ class ChatEngine(CondenseQuestionChatEngine):
         self._neutralize = Neutralizer(llm.special_tokens())
         self.sources: Sequence[Source] = ()
 
+    def chat(
+        self, message: str, chat_history: list[ChatMessage] | None = None
+    ) -> AgentChatResponse:
+        """Answer at once; the response's metadata is that of the query engine's response."""
+        return _with_metadata(super().chat(message, chat_history))
+
+    async def achat(
+        self, message: str, chat_history: list[ChatMessage] | None = None
+    ) -> AgentChatResponse:
+        """Answer as `chat` does, from any event loop."""
+        return _with_metadata(await super().achat(message, chat_history))
+
     def stream(self, question: str) -> Iterator[str]:
         """Answer piece by piece; a turn that was answered to its end is remembered.
 
@@ -57,7 +71,7 @@ class ChatEngine(CondenseQuestionChatEngine):
         question = self._neutralize(check_question(question))
         asked = self._condense_question(self._memory.get(), question)
         response = self._query_engine.query(asked)
-        self.sources = (response.metadata or {}).get("sources", ())
+        self.sources = sources_of(response.metadata)
         pieces = []
         for piece in response.response_gen if isinstance(response, StreamingResponse) else ():
             pieces.append(piece)
@@ -69,3 +83,9 @@ class ChatEngine(CondenseQuestionChatEngine):
         """Forget the conversation."""
         super().reset()
         self.sources = ()
+
+
+def _with_metadata(answered: AgentChatResponse) -> AgentChatResponse:
+    (found,) = answered.sources
+    answered.metadata = found.raw_output.metadata
+    return answered

@@ -175,7 +175,7 @@ def _entry(
         rank=rank,
         id=node.node.node_id,
         path=str(node.metadata.get("path", "")),
-        score=node.score,
+        score=None if node.score is None else float(node.score),
         fate=fate,
         tokens=tokens,
         reason=reason,

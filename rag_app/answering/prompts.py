@@ -156,7 +156,7 @@ def number_sources(nodes: Sequence["NodeWithScore"]) -> list[Source]:
             title=str(node.metadata.get("title", "")),
             type=str(node.metadata.get("type", "")),
             page=node.metadata.get("page"),
-            score=node.score,
+            score=None if node.score is None else float(node.score),  # NumPy's is no JSON
             text=node.node.get_content(),
             copies=tuple(node.metadata.get("copies", ())),
         )

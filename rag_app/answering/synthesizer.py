@@ -1,11 +1,14 @@
 """Retrieved nodes → an answer: pack, render the prompt, ask once. LlamaIndex response synthesizers.
 
 One question is one LLM call: no refine loops, and no context is cut without the ledger saying so.
+
+Spans and events are those of LlamaIndex's own synthesizers: ``synthesize``, in it ``get_response``,
+in it the LLM's.
 """
 
-from abc import abstractmethod
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +18,14 @@ from llama_index.core.base.response.schema import (
     Response,
     StreamingResponse,
 )
-from llama_index.core.callbacks import CallbackManager
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.indices.prompt_helper import ChatPromptHelper, PromptHelper
+from llama_index.core.instrumentation.events.synthesis import (
+    GetResponseEndEvent,
+    GetResponseStartEvent,
+    SynthesizeEndEvent,
+    SynthesizeStartEvent,
+)
 from llama_index.core.llms import (
     LLM,
     CompletionResponse,
@@ -27,9 +36,12 @@ from llama_index.core.llms import (
 from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.response_synthesizers import BaseSynthesizer
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType, TextNode
+from llama_index.core.types import RESPONSE_TEXT_TYPE
+from llama_index_instrumentation import get_dispatcher
 
 from rag_app.answering.extractive import NOTHING_RELEVANT, Extractor
 from rag_app.answering.fencing import Neutralizer
+from rag_app.answering.metadata import atexts_of, describe, text_of, texts_of
 from rag_app.answering.packing import ORDERS, Packed, keep_all
 from rag_app.answering.packing import pack as pack_nodes
 from rag_app.answering.prompts import PromptTemplate, number_sources
@@ -40,15 +52,31 @@ from rag_app.questions import check_question
 from rag_app.runner import Runner
 from rag_app.schema import Source
 
+_DISPATCHER = get_dispatcher(__name__)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A question whose contexts are chosen; `metadata` is the response's."""
+
+    query: QueryBundle
+    packed: Packed
+    metadata: dict[str, Any]
+
+    @property
+    def texts(self) -> list[str]:
+        return [node.node.get_content() for node in self.packed.nodes]
+
 
 class RagSynthesizer(BaseSynthesizer):
     """Base of the two below.
 
-    The `Response` has the contexts in prompt order (``prompt.order``) as `source_nodes`, and in its
-    metadata ``sources`` (list of `Source`, numbered as cited), ``ledger`` (list of `LedgerEntry`),
-    ``prompt_tokens`` and ``budget`` (int, 0 without an LLM), and of a stream when that has ended
-    ``reasoning`` (the model's, where a server sends it), ``finish_reason`` ("stop", "length"; empty
-    without an LLM) and ``completion_tokens`` (None where nobody counted).
+    The `Response` has the contexts in prompt order (``prompt.order``) as `source_nodes`. Its
+    metadata can be written as JSON: ``sources`` (numbered as cited) and ``ledger``, of which
+    `rag_app.answering.metadata` makes records; ``prompt_tokens`` and ``budget`` (int, 0 without an
+    LLM); and of a stream when that has ended ``reasoning`` (the model's, where a server sends it),
+    ``finish_reason`` ("stop", "length"; empty without an LLM) and ``completion_tokens`` (None where
+    nobody counted).
 
     Parameters
     ----------
@@ -59,20 +87,32 @@ class RagSynthesizer(BaseSynthesizer):
     def __init__(self, llm: LLM, *, streaming: bool, runner: Runner | None = None) -> None:
         self._runner = runner or Runner()
         # The helpers are LlamaIndex's own packing, which is not used; made here, they neither start
-        # the engine for its metadata nor read the global Settings.
+        # the engine for its metadata nor read the global Settings, as the callbacks would be.
         super().__init__(
             llm=llm,
-            callback_manager=CallbackManager(),
+            callback_manager=llm.callback_manager,
             prompt_helper=PromptHelper(),
             chat_prompt_helper=ChatPromptHelper(),
             streaming=streaming,
         )
 
-    @abstractmethod
+    @property
+    def callback_manager(self) -> CallbackManager:
+        """Told of syntheses, and of what the LLM is asked in them."""
+        return self._callback_manager
+
+    @callback_manager.setter
+    def callback_manager(self, callback_manager: CallbackManager) -> None:
+        # Others share the LLM, and have callbacks of their own.
+        self._llm = self._llm.model_copy(update={"callback_manager": callback_manager})
+        self._callback_manager = callback_manager
+
+    # Not abstract: what implements an abstract method has a span of its own in LlamaIndex's traces.
+
     def pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
         """Choose and order the contexts."""
+        raise NotImplementedError
 
-    @abstractmethod
     def answer_each(
         self, questions: Sequence[str], packed: Sequence[Packed]
     ) -> Generator[tuple[int, Reply], None, None]:
@@ -80,26 +120,27 @@ class RagSynthesizer(BaseSynthesizer):
 
         What the LLM fails on is yielded as its error. Closing the generator ends what is under way.
         """
+        raise NotImplementedError
 
-    @abstractmethod
     def prefix_cache(self) -> tuple[int, int]:
         """Return how many prompt tokens the LLM looked up in its prefix cache, and found."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _answer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
         """Answer at once."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _stream(self, query: QueryBundle, packed: Packed) -> CompletionResponseGen:
-        """Answer piece by piece."""
+        """Answer piece by piece. The LLM is called before this returns: its span is within ours."""
+        raise NotImplementedError
 
-    @abstractmethod
     async def _aanswer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
         """Answer at once, from an event loop."""
+        raise NotImplementedError
 
-    @abstractmethod
-    def _astream(self, query: QueryBundle, packed: Packed) -> CompletionResponseAsyncGen:
-        """Answer piece by piece, from an event loop."""
+    async def _astream(self, query: QueryBundle, packed: Packed) -> CompletionResponseAsyncGen:
+        """Answer piece by piece, from an event loop; as `_stream`."""
+        raise NotImplementedError
 
     def synthesize(
         self,
@@ -119,13 +160,15 @@ class RagSynthesizer(BaseSynthesizer):
         LLMError
             If the LLM fails.
         """
+        _DISPATCHER.event(SynthesizeStartEvent(query=query))
         asked = _asked(query)
-        with self._runner.question():
-            packed = self.pack(asked.query_str, nodes)
-            about = _about(packed, additional_source_nodes)
-            if not self._streaming:
-                return Response(_text(self._answer(asked, packed), about), **about)
-        return StreamingResponse(_texts(self._counted(asked, packed), about), **about)
+        with self._runner.question(), self._told(asked) as event:
+            task = _task(asked, self.pack(asked.query_str, nodes))
+            said = self.get_response(asked.query_str, task.texts, task=task)
+            response = _response(said, task, additional_source_nodes)
+            event.on_end(payload={EventPayload.RESPONSE: response})
+        _DISPATCHER.event(SynthesizeEndEvent(query=asked, response=response))
+        return response
 
     async def asynthesize(
         self,
@@ -135,35 +178,74 @@ class RagSynthesizer(BaseSynthesizer):
         **_: Any,
     ) -> RESPONSE_TYPE:
         """Answer as `synthesize` does, from any event loop."""
+        _DISPATCHER.event(SynthesizeStartEvent(query=query))
         asked = _asked(query)
-        with self._runner.question():
-            packed = await self._runner.run(self.pack, asked.query_str, nodes)
-            about = _about(packed, additional_source_nodes)
-            if not self._streaming:
-                return Response(_text(await self._aanswer(asked, packed), about), **about)
-        return AsyncStreamingResponse(_atexts(self._acounted(asked, packed), about), **about)
+        with self._runner.question(), self._told(asked) as event:
+            task = _task(asked, await self._runner.run(self.pack, asked.query_str, nodes))
+            said = await self.aget_response(asked.query_str, task.texts, task=task)
+            response = _response(said, task, additional_source_nodes)
+            event.on_end(payload={EventPayload.RESPONSE: response})
+        _DISPATCHER.event(SynthesizeEndEvent(query=asked, response=response))
+        return response
 
-    def get_response(self, query_str: str, text_chunks: Sequence[str], **_: Any) -> str:
-        """Answer from bare texts that come best first, as LlamaIndex's own synthesizers can."""
-        asked = _asked(query_str)
-        with self._runner.question():
-            packed = self.pack(query_str, _as_nodes(text_chunks))
-            return _text(self._answer(asked, packed), _about(packed))
+    def get_response(
+        self, query_str: str, text_chunks: Sequence[str], *, task: _Task | None = None, **_: Any
+    ) -> RESPONSE_TEXT_TYPE:
+        """Answer from bare texts that come best first, as LlamaIndex's own synthesizers can.
 
-    async def aget_response(self, query_str: str, text_chunks: Sequence[str], **_: Any) -> str:
+        Parameters
+        ----------
+        task
+            What `synthesize` has packed already.
+
+        Returns
+        -------
+        str or generator of str
+            The latter if this streams.
+        """
+        _DISPATCHER.event(GetResponseStartEvent(query_str=query_str, text_chunks=list(text_chunks)))
+        said: RESPONSE_TEXT_TYPE
+        with self._runner.question():
+            if task is None:
+                task = _task(_asked(query_str), self.pack(query_str, _as_nodes(text_chunks)))
+            if self._streaming:
+                pieces = self._stream(task.query, task.packed)
+                said = texts_of(self._counted(pieces), task.metadata)
+            else:
+                said = text_of(self._answer(task.query, task.packed), task.metadata)
+        _DISPATCHER.event(GetResponseEndEvent())
+        return said
+
+    async def aget_response(
+        self, query_str: str, text_chunks: Sequence[str], *, task: _Task | None = None, **_: Any
+    ) -> RESPONSE_TEXT_TYPE:
         """Answer as `get_response` does, from any event loop."""
-        asked = _asked(query_str)
+        _DISPATCHER.event(GetResponseStartEvent(query_str=query_str, text_chunks=list(text_chunks)))
+        said: RESPONSE_TEXT_TYPE
         with self._runner.question():
-            packed = await self._runner.run(self.pack, query_str, _as_nodes(text_chunks))
-            return _text(await self._aanswer(asked, packed), _about(packed))
+            if task is None:
+                packed = await self._runner.run(self.pack, query_str, _as_nodes(text_chunks))
+                task = _task(_asked(query_str), packed)
+            if self._streaming:
+                pieces = await self._astream(task.query, task.packed)
+                said = atexts_of(self._acounted(pieces), task.metadata)
+            else:
+                said = text_of(await self._aanswer(task.query, task.packed), task.metadata)
+        _DISPATCHER.event(GetResponseEndEvent())
+        return said
 
-    def _counted(self, query: QueryBundle, packed: Packed) -> CompletionResponseGen:
-        with self._runner.stream(), closing(self._stream(query, packed)) as pieces:
+    def _told(self, query: QueryBundle) -> Any:
+        """Tell the callbacks of a synthesis."""
+        payload = {EventPayload.QUERY_STR: query.query_str}
+        return self._callback_manager.event(CBEventType.SYNTHESIZE, payload=payload)
+
+    def _counted(self, pieces: CompletionResponseGen) -> CompletionResponseGen:
+        with self._runner.stream(), closing(pieces):
             yield from pieces
 
-    async def _acounted(self, query: QueryBundle, packed: Packed) -> CompletionResponseAsyncGen:
+    async def _acounted(self, pieces: CompletionResponseAsyncGen) -> CompletionResponseAsyncGen:
         with self._runner.stream():
-            async with aclosing(self._astream(query, packed)) as pieces:
+            async with aclosing(pieces):
                 async for piece in pieces:
                     yield piece
 
@@ -254,9 +336,8 @@ class PromptSynthesizer(RagSynthesizer):
 
     def _stream(self, query: QueryBundle, packed: Packed) -> CompletionResponseGen:
         if not packed.nodes:
-            yield _piece(NOTHING_RELEVANT)
-            return
-        yield from self._llm.stream_complete(packed.prompt, **self._sampling)
+            return _lines(NOTHING_RELEVANT)
+        return self._llm.stream_complete(packed.prompt, **self._sampling)
 
     async def _aanswer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
         if not packed.nodes:
@@ -265,10 +346,8 @@ class PromptSynthesizer(RagSynthesizer):
 
     async def _astream(self, query: QueryBundle, packed: Packed) -> CompletionResponseAsyncGen:
         if not packed.nodes:
-            yield _piece(NOTHING_RELEVANT)
-            return
-        async for piece in await self._llm.astream_complete(packed.prompt, **self._sampling):
-            yield piece
+            return _alines(NOTHING_RELEVANT)
+        return await self._llm.astream_complete(packed.prompt, **self._sampling)
 
 
 class ExtractiveSynthesizer(RagSynthesizer):
@@ -301,14 +380,13 @@ class ExtractiveSynthesizer(RagSynthesizer):
         return CompletionResponse(text=text)
 
     def _stream(self, query: QueryBundle, packed: Packed) -> CompletionResponseGen:
-        yield from map(_piece, self._answer(query, packed).text.splitlines(keepends=True))
+        return _lines(self._answer(query, packed).text)
 
     async def _aanswer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
         return await self._runner.run(self._answer, query, packed)
 
     async def _astream(self, query: QueryBundle, packed: Packed) -> CompletionResponseAsyncGen:
-        for line in (await self._aanswer(query, packed)).text.splitlines(keepends=True):
-            yield _piece(line)
+        return _alines((await self._aanswer(query, packed)).text)
 
 
 def _asked(query: QueryType) -> QueryBundle:
@@ -317,75 +395,30 @@ def _asked(query: QueryType) -> QueryBundle:
     return asked
 
 
-def _about(packed: Packed, additional: Sequence[NodeWithScore] | None = None) -> dict[str, Any]:
-    return {
-        "source_nodes": [*packed.nodes, *(additional or [])],
-        "metadata": {
-            "sources": number_sources(packed.nodes),
-            "ledger": list(packed.ledger),
-            "prompt_tokens": packed.prompt_tokens,
-            "budget": packed.budget,
-            **_noted(CompletionResponse(text="")),
-        },
-    }
+def _task(query: QueryBundle, packed: Packed) -> _Task:
+    return _Task(query, packed, describe(packed))
+
+
+def _response(
+    said: RESPONSE_TEXT_TYPE, task: _Task, additional: Sequence[NodeWithScore] | None
+) -> RESPONSE_TYPE:
+    nodes = [*task.packed.nodes, *(additional or [])]
+    if isinstance(said, Generator):
+        return StreamingResponse(said, nodes, task.metadata)
+    if isinstance(said, AsyncGenerator):
+        return AsyncStreamingResponse(said, nodes, task.metadata)
+    return Response(str(said), nodes, task.metadata)
 
 
 def _as_nodes(texts: Sequence[str]) -> list[NodeWithScore]:
     return [NodeWithScore(node=TextNode(text=text)) for text in texts]
 
 
-def _piece(text: str) -> CompletionResponse:
-    return CompletionResponse(text=text, delta=text)
+def _lines(text: str) -> CompletionResponseGen:
+    for line in text.splitlines(keepends=True):
+        yield CompletionResponse(text=line, delta=line)
 
 
-def _text(reply: CompletionResponse, about: dict[str, Any]) -> str:
-    """Return an answer's text, note what is told of it; of no text LlamaIndex makes "None"."""
-    if not reply.text.strip():
-        raise empty_answer(reply)
-    about["metadata"].update(_noted(reply))
-    return reply.text
-
-
-def _noted(reply: CompletionResponse) -> dict[str, Any]:
-    about = reply.additional_kwargs
-    return {
-        "reasoning": about.get("reasoning", ""),
-        "finish_reason": about.get("finish_reason") or "",
-        "completion_tokens": about.get("completion_tokens"),
-    }
-
-
-def _texts(pieces: CompletionResponseGen, about: dict[str, Any]) -> Generator[str, None, None]:
-    """Do as `_text`, of a stream; what is told of it is noted as it comes."""
-    whole = _Whole(about)
-    for piece in pieces:
-        yield whole.add(piece)
-    whole.check()
-
-
-async def _atexts(
-    pieces: CompletionResponseAsyncGen, about: dict[str, Any]
-) -> AsyncGenerator[str, None]:
-    whole = _Whole(about)
-    async for piece in pieces:
-        yield whole.add(piece)
-    whole.check()
-
-
-class _Whole:
-    """What a stream has been so far."""
-
-    def __init__(self, about: dict[str, Any]) -> None:
-        self._metadata = about["metadata"]
-        self._reply = CompletionResponse(text="")
-
-    def add(self, piece: CompletionResponse) -> str:
-        delta = piece.delta or ""
-        self._reply.text = self._reply.text or delta.strip()
-        self._reply.additional_kwargs.update(piece.additional_kwargs)
-        self._metadata.update(_noted(self._reply))
-        return delta
-
-    def check(self) -> None:
-        if not self._reply.text:
-            raise empty_answer(self._reply)
+async def _alines(text: str) -> CompletionResponseAsyncGen:
+    for piece in _lines(text):
+        yield piece

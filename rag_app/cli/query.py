@@ -52,6 +52,7 @@ def query_command(words: tuple[str, ...], explain: bool) -> None:
     with quick_start():
         config = load()
         from rag_app.answering.extractive import NOTHING_RELEVANT
+        from rag_app.answering.metadata import ledger_of, sources_of
         from rag_app.app import build_query_engine  # LlamaIndex, torch, Milvus: 8 s
 
         engine = build_query_engine(config, streaming=streams)
@@ -64,8 +65,8 @@ def query_command(words: tuple[str, ...], explain: bool) -> None:
                 "answer": str(response),
                 "reasoning": about["reasoning"],
                 "backend": config.llm.backend,
-                "sources": [source.to_dict() for source in about["sources"]],
-                "ledger": [entry.to_dict() for entry in about["ledger"]],
+                "sources": about["sources"],
+                "ledger": about["ledger"],
                 "prompt_tokens": about["prompt_tokens"],
                 "budget": about["budget"],
             }
@@ -81,11 +82,11 @@ def query_command(words: tuple[str, ...], explain: bool) -> None:
         say("", "The model's reasoning, no part of its answer:", *(f"  {line}" for line in lines))
     answer = "".join(pieces)  # a stream that was read to its end has no text any more
     if answer != NOTHING_RELEVANT:
-        print_sources(about["sources"], answer)
+        print_sources(sources_of(about), answer)
     if explain:
         order = config.prompt.order if about["budget"] else "best_last"
         say("", f"Contexts, best first (the prompt has them {_ORDERS[order]}):")
-        _print_ledger(about["ledger"], about["prompt_tokens"], about["budget"])
+        _print_ledger(ledger_of(about), about["prompt_tokens"], about["budget"])
 
 
 @click.command(

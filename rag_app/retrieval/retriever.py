@@ -33,7 +33,10 @@ def make_index(store: CollectionStore, embedder: Embedder) -> VectorStoreIndex:
         tokenizer=embedder.tokenize,
     )
     return VectorStoreIndex.from_vector_store(
-        store, embed_model=embedder, transformations=[splitter]
+        store,
+        embed_model=embedder,
+        transformations=[splitter],
+        callback_manager=embedder.callback_manager,
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from rag_app.answering.citations import cited_places
+from rag_app.answering.metadata import ledger_of, sources_of
 from rag_app.app import RagApp
 from rag_app.retrieval.filter_text import parse_filter
 from rag_app.schema import LedgerEntry, Source
@@ -220,8 +221,8 @@ async def _from_documents(
     answer.timings_ms["retrieve"] = _ms_since(before)
     response = await engine.asynthesize(query, nodes)
     answer.told = response.metadata or {}
-    answer.sources = list(answer.told["sources"])
-    answer.ledger = list(answer.told["ledger"])
+    answer.sources = sources_of(answer.told)
+    answer.ledger = ledger_of(answer.told)
     assert isinstance(response, AsyncStreamingResponse)  # noqa: S101 - it was asked to stream
     return response.response_gen
 

@@ -1,0 +1,287 @@
+"""What LlamaIndex's instrumentation tells of a question: one whole tree, each span closed."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from llama_index.core import Settings
+from llama_index.core.base.response.schema import AsyncStreamingResponse, StreamingResponse
+from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
+from llama_index.core.llms import (
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+)
+from llama_index.core.llms.callbacks import llm_completion_callback
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import NodeWithScore, QueryBundle
+
+from rag_app import RagApp, build_index
+from rag_app.config.sections import Config
+from rag_app.errors import InputError, LLMError
+from tests.answering.spans import Trace, collected
+from tests.test_app import HNSW, EchoLLM, with_llm
+
+USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+
+ASKED = """\
+RetrieverQueryEngine.{a}query QueryStart QueryEnd
+  RetrieverQueryEngine._{a}query
+    Retriever.{a}retrieve RetrievalStart RetrievalEnd
+{retrieval}
+    PromptSynthesizer.{a}synthesize SynthesizeStart SynthesizeEnd
+      PromptSynthesizer.{a}get_response GetResponseStart GetResponseEnd
+        TalkingLLM.{llm}"""
+
+RETRIEVED = """\
+      Retriever._retrieve
+        FakeEmbedder.get_query_embedding EmbeddingStart EmbeddingEnd
+          FakeEmbedder._get_query_embedding"""
+
+
+class TalkingLLM(EchoLLM):
+    """An LLM that has its own asynchronous methods, and says how many tokens it took."""
+
+    def _pieces(self, prompt: str) -> list[CompletionResponse]:
+        words = self._answer_to(prompt).split(" ")
+        texts = [" ".join(words[: number + 1]) for number in range(len(words))]
+        return [
+            CompletionResponse(
+                text=text, delta=text if not at else f" {words[at]}", additional_kwargs=USAGE
+            )
+            for at, text in enumerate(texts)
+        ]
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **_: Any) -> CompletionResponse:
+        return self._pieces(prompt)[-1]
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **_: Any) -> CompletionResponse:
+        return self._pieces(prompt)[-1]
+
+    @llm_completion_callback()
+    def stream_complete(
+        self, prompt: str, formatted: bool = False, **_: Any
+    ) -> CompletionResponseGen:
+        def pieces() -> CompletionResponseGen:
+            yield from self._pieces(prompt)
+
+        return pieces()
+
+    @llm_completion_callback()
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **_: Any
+    ) -> CompletionResponseAsyncGen:
+        async def pieces() -> CompletionResponseAsyncGen:
+            for piece in self._pieces(prompt):
+                await asyncio.sleep(0)
+                yield piece
+
+        return pieces()
+
+
+@pytest.fixture
+def llm() -> TalkingLLM:
+    return TalkingLLM()
+
+
+@pytest.fixture
+def app(ingested: Config, llm: TalkingLLM) -> Iterator[RagApp]:
+    with RagApp(with_llm(ingested), llm=llm) as made:
+        yield made
+
+
+def expected(llm: str, *, a: str = "", retrieval: str = RETRIEVED) -> str:
+    return ASKED.format(a=a, llm=llm, retrieval=retrieval)
+
+
+def check_what_is_told(trace: Trace, app: RagApp, a: str = "") -> None:
+    """Node ids, scores, contexts and counts are those of a question that is not traced."""
+    plain = app.query_engine().query(HNSW)
+    found = app.retriever().retrieve(HNSW)
+    retrieved = trace.of(f"Retriever.{a}retrieve").event("RetrievalEndEvent").nodes
+    assert [(node.node_id, node.score) for node in retrieved] == [
+        (node.node_id, node.score) for node in found
+    ]
+    assert all(node.score is not None for node in retrieved)
+    asked = trace.of(f"PromptSynthesizer.{a}get_response").event("GetResponseStartEvent")
+    assert asked.query_str == HNSW
+    assert asked.text_chunks == [node.node.get_content() for node in plain.source_nodes]
+    answered = trace.of(f"PromptSynthesizer.{a}synthesize").event("SynthesizeEndEvent").response
+    assert answered.source_nodes == plain.source_nodes
+    assert {**answered.metadata, "sources": 0} == {**(plain.metadata or {}), "sources": 0}
+    assert answered is trace.of(f"RetrieverQueryEngine.{a}query").result
+    assert answered is trace.of(f"RetrieverQueryEngine.{a}query").event("QueryEndEvent").response
+
+
+def test_a_question_is_one_tree(app: RagApp, llm: TalkingLLM) -> None:
+    engine = app.query_engine()
+    with collected() as trace:
+        response = engine.query(HNSW)
+    assert trace.tree() == expected("complete LLMCompletionStart LLMCompletionEnd")
+    assert {span.ended for span in trace.spans} == {"exit"}
+    told = trace.of("TalkingLLM.complete").event("LLMCompletionEndEvent").response
+    assert (told.text, told.additional_kwargs) == (str(response), USAGE)
+    assert trace.of("TalkingLLM.complete").event("LLMCompletionStartEvent").prompt == llm.prompts[0]
+    check_what_is_told(trace, app)
+
+
+async def test_asynchronously_too(app: RagApp) -> None:
+    engine = app.query_engine()
+    with collected() as trace:
+        response = await engine.aquery(HNSW)
+    assert trace.tree() == expected("acomplete LLMCompletionStart LLMCompletionEnd", a="a")
+    assert {span.ended for span in trace.spans} == {"exit"}
+    told = trace.of("TalkingLLM.acomplete").event("LLMCompletionEndEvent").response
+    assert (told.text, told.additional_kwargs) == (str(response), USAGE)
+    check_what_is_told(trace, app, "a")
+
+
+def test_a_stream_is_one_tree_whose_llm_ends_with_it(app: RagApp) -> None:
+    engine = app.query_engine(streaming=True)
+    with collected() as trace:
+        response = engine.query(HNSW)
+        assert isinstance(response, StreamingResponse)
+        assert trace.tree() == expected("stream_complete LLMCompletionStart"), "nothing read yet"
+        assert not trace.is_open
+        text = "".join(response.response_gen)
+    assert trace.tree() == expected(
+        "stream_complete LLMCompletionStart LLMCompletionInProgress LLMCompletionEnd"
+    )
+    told = trace.of("TalkingLLM.stream_complete").event("LLMCompletionEndEvent").response
+    assert (told.text, told.additional_kwargs) == (text, USAGE)
+    check_what_is_told(trace, app)
+
+
+async def test_an_asynchronous_stream_too(app: RagApp) -> None:
+    engine = app.query_engine(streaming=True)
+    with collected() as trace:
+        response = await engine.aquery(HNSW)
+        assert isinstance(response, AsyncStreamingResponse)
+        text = "".join([piece async for piece in response.async_response_gen()])
+    assert trace.tree() == expected(
+        "astream_complete LLMCompletionStart LLMCompletionInProgress LLMCompletionEnd", a="a"
+    )
+    assert not trace.is_open
+    told = trace.of("TalkingLLM.astream_complete").event("LLMCompletionEndEvent").response
+    assert (told.text, told.additional_kwargs) == (text, USAGE)
+    check_what_is_told(trace, app, "a")
+
+
+async def test_a_stream_that_is_abandoned_ends_too(app: RagApp) -> None:
+    engine = app.query_engine(streaming=True)
+    abandoned = "LLMCompletionStart LLMCompletionInProgress Exception"
+    with collected() as trace:
+        response: Any = await asyncio.to_thread(engine.query, HNSW)
+        next(response.response_gen)
+        response.response_gen.close()
+    assert trace.tree() == expected(f"stream_complete {abandoned}")
+    assert not trace.is_open
+    with collected() as trace:
+        response = await engine.aquery(HNSW)
+        await anext(response.response_gen)
+        await response.response_gen.aclose()
+    assert trace.tree() == expected(f"astream_complete {abandoned}", a="a")
+    assert not trace.is_open
+
+
+def test_what_fails_is_told_of(app: RagApp, llm: TalkingLLM) -> None:
+    llm.script = [" "]
+    with collected() as trace, pytest.raises(LLMError, match="answered nothing"):
+        app.query_engine().query(HNSW)
+    ended = {span.name.rpartition(".")[2]: span.ended for span in trace.spans}
+    assert ended["complete"] == ended["retrieve"] == "exit"
+    for name in ("get_response", "synthesize", "_query", "query"):
+        assert "the model answered nothing" in ended[name]
+    with collected() as trace, pytest.raises(InputError):
+        app.query_engine().query(" ")
+    assert not trace.is_open
+
+
+def test_quotations_are_a_tree_without_an_llm(ingested: Config) -> None:
+    with RagApp(ingested) as app, collected() as trace:
+        app.query_engine().query(HNSW)
+    names = [span.name for span in trace.spans if "._get" not in span.name]
+    assert names == [
+        "RetrieverQueryEngine.query",
+        "RetrieverQueryEngine._query",
+        "Retriever.retrieve",
+        "Retriever._retrieve",
+        "FakeEmbedder.get_query_embedding",
+        "ExtractiveSynthesizer.synthesize",
+        "ExtractiveSynthesizer.get_response",
+        "FakeEmbedder.get_text_embedding_batch",
+    ]
+    assert not trace.is_open
+
+
+class Backwards(BaseNodePostprocessor):
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        return nodes[::-1]
+
+
+def test_postprocessors_have_their_span(app: RagApp) -> None:
+    engine = app.query_engine(node_postprocessors=[Backwards()])
+    with collected() as trace:
+        engine.query(HNSW)
+    span = trace.of("Backwards._postprocess_nodes")
+    retrieved = trace.of("Retriever.retrieve").event("RetrievalEndEvent").nodes
+    assert span.result == retrieved[::-1]
+
+
+def test_callbacks_are_of_the_engine_that_they_were_given_to(app: RagApp, llm: TalkingLLM) -> None:
+    seen = LlamaDebugHandler(print_trace_on_end=False)
+    theirs, own = app.query_engine(callback_manager=CallbackManager([seen])), llm.callback_manager
+    others = app.query_engine()
+    others.query(HNSW)
+    assert llm.callback_manager is own
+    assert seen.get_events() == []
+    theirs.query(HNSW)
+    kinds = [event.event_type for event in seen.get_events()]
+    wanted = (CBEventType.QUERY, CBEventType.RETRIEVE, CBEventType.SYNTHESIZE, CBEventType.LLM)
+    assert [kinds.count(kind) for kind in wanted] == [2, 2, 2, 2], "each begins and ends, once"
+
+
+def test_an_llms_own_callbacks_stay(ingested: Config) -> None:
+    seen = LlamaDebugHandler(print_trace_on_end=False)
+    llm = TalkingLLM(callback_manager=CallbackManager([seen]))
+    with RagApp(with_llm(ingested), llm=llm) as app:
+        app.query_engine().query(HNSW)
+    assert CBEventType.LLM in {event.event_type for event in seen.get_events()}
+
+
+async def test_the_global_settings_are_left_alone(app: RagApp, ingested: Config) -> None:
+    assert await app.query_engine().aquery(HNSW)
+    assert app.chat_engine().chat(HNSW)
+    assert build_index(ingested).as_retriever().retrieve(HNSW)
+    made = (Settings._llm, Settings._embed_model, Settings._callback_manager)
+    assert made == (None, None, None)
+    others = (Settings._node_parser, Settings._transformations, Settings._prompt_helper)
+    assert others == (None, None, None)
+
+
+async def test_metadata_is_json(app: RagApp) -> None:
+    streamed: Any = await app.query_engine(streaming=True).aquery(HNSW)
+    assert "".join([piece async for piece in streamed.async_response_gen()])
+    for response in (
+        app.query_engine().query(HNSW),
+        await app.query_engine().aquery(HNSW),
+        app.query_engine(streaming=True).query(HNSW),
+        streamed,
+    ):
+        assert response.metadata
+        assert json.loads(json.dumps(response.metadata)) == response.metadata
+        assert response.metadata["sources"][-1]["path"] == "index.md"
+        assert response.metadata["ledger"][0]["fate"] == "kept"
+
+
+async def test_a_chat_engines_metadata_is_its_answers(app: RagApp) -> None:
+    plain = app.query_engine().query(HNSW).metadata
+    for answered in (app.chat_engine().chat(HNSW), await app.chat_engine().achat(HNSW)):
+        assert answered.metadata == plain
+        assert json.dumps(answered.metadata)
