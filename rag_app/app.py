@@ -15,11 +15,12 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.vector_stores.types import MetadataFilters
 
+from rag_app.answering.base import RagSynthesizer
 from rag_app.answering.batch import Batch
 from rag_app.answering.chat import ChatEngine
 from rag_app.answering.factory import make_extractor, make_synthesizer
 from rag_app.answering.query_engine import QueryEngine
-from rag_app.answering.synthesizer import ExtractiveSynthesizer, RagSynthesizer
+from rag_app.answering.synthesizer import ExtractiveSynthesizer
 from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
 from rag_app.embedding.batching import BatchingEmbedder

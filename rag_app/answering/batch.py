@@ -12,9 +12,9 @@ from typing import Any
 
 from llama_index.core.llms import CompletionResponse
 
+from rag_app.answering.base import RagSynthesizer
 from rag_app.answering.packing import Packed
 from rag_app.answering.prompts import number_sources
-from rag_app.answering.synthesizer import RagSynthesizer
 from rag_app.errors import LLMError, LLMUnavailableError, RagAppError, UserError
 from rag_app.questions import BadLine, Question
 from rag_app.retrieval.retriever import Retriever

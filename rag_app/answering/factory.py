@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rag_app.answering.base import RagSynthesizer
 from rag_app.answering.extractive import Extractor
 from rag_app.answering.prompts import PromptTemplate
-from rag_app.answering.synthesizer import ExtractiveSynthesizer, PromptSynthesizer, RagSynthesizer
+from rag_app.answering.synthesizer import ExtractiveSynthesizer, PromptSynthesizer
 from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
 from rag_app.embedding.factory import build_embedder

@@ -14,11 +14,11 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.llms import CompletionResponse
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
+from rag_app.answering.base import RagSynthesizer
 from rag_app.answering.citations import cited_numbers
 from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.answering.packing import Packed, keep_all
 from rag_app.answering.prompts import number_sources
-from rag_app.answering.synthesizer import RagSynthesizer
 from rag_app.embedding.base import Embedder
 from rag_app.errors import LLMError, LLMUnavailableError, RagAppError, UserError
 from rag_app.evaluation.questions import EvalQuestion

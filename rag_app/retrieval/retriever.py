@@ -8,6 +8,7 @@ from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
+from llama_index_instrumentation import get_dispatcher
 
 from rag_app.config.sections import RetrievalSection
 from rag_app.embedding.base import Embedder
@@ -18,6 +19,8 @@ from rag_app.retrieval.filter_text import parse_filter
 from rag_app.retrieval.reranker import build_reranker
 from rag_app.runner import Runner
 from rag_app.search.modes import Asked, find_mode
+
+_DISPATCHER = get_dispatcher(__name__)
 
 TOGETHER = 100
 """Questions whose nodes are held at the same time, however many are asked."""
@@ -109,6 +112,7 @@ class Retriever(BaseRetriever):
                 )
             return self._search_for(query_bundle)
 
+    @_DISPATCHER.span  # as `_retrieve`, which LlamaIndex decorates by itself
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         check_question(query_bundle.query_str)
         with self._runner.question():

@@ -27,18 +27,15 @@ from tests.test_app import HNSW, EchoLLM, with_llm
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
 
 ASKED = """\
-RetrieverQueryEngine.{a}query QueryStart QueryEnd
-  RetrieverQueryEngine._{a}query
+QueryEngine.{a}query QueryStart QueryEnd
+  QueryEngine._{a}query
     Retriever.{a}retrieve RetrievalStart RetrievalEnd
-{retrieval}
+      Retriever._{a}retrieve
+        BatchingEmbedder.{a}get_query_embedding EmbeddingStart EmbeddingEnd
+          BatchingEmbedder._{a}get_query_embedding
     PromptSynthesizer.{a}synthesize SynthesizeStart SynthesizeEnd
       PromptSynthesizer.{a}get_response GetResponseStart GetResponseEnd
         TalkingLLM.{llm}"""
-
-RETRIEVED = """\
-      Retriever._retrieve
-        FakeEmbedder.get_query_embedding EmbeddingStart EmbeddingEnd
-          FakeEmbedder._get_query_embedding"""
 
 
 class TalkingLLM(EchoLLM):
@@ -94,8 +91,8 @@ def app(ingested: Config, llm: TalkingLLM) -> Iterator[RagApp]:
         yield made
 
 
-def expected(llm: str, *, a: str = "", retrieval: str = RETRIEVED) -> str:
-    return ASKED.format(a=a, llm=llm, retrieval=retrieval)
+def expected(llm: str, *, a: str = "") -> str:
+    return ASKED.format(a=a, llm=llm)
 
 
 def check_what_is_told(trace: Trace, app: RagApp, a: str = "") -> None:
@@ -113,8 +110,8 @@ def check_what_is_told(trace: Trace, app: RagApp, a: str = "") -> None:
     answered = trace.of(f"PromptSynthesizer.{a}synthesize").event("SynthesizeEndEvent").response
     assert answered.source_nodes == plain.source_nodes
     assert {**answered.metadata, "sources": 0} == {**(plain.metadata or {}), "sources": 0}
-    assert answered is trace.of(f"RetrieverQueryEngine.{a}query").result
-    assert answered is trace.of(f"RetrieverQueryEngine.{a}query").event("QueryEndEvent").response
+    assert answered is trace.of(f"QueryEngine.{a}query").result
+    assert answered is trace.of(f"QueryEngine.{a}query").event("QueryEndEvent").response
 
 
 def test_a_question_is_one_tree(app: RagApp, llm: TalkingLLM) -> None:
@@ -206,14 +203,14 @@ def test_quotations_are_a_tree_without_an_llm(ingested: Config) -> None:
         app.query_engine().query(HNSW)
     names = [span.name for span in trace.spans if "._get" not in span.name]
     assert names == [
-        "RetrieverQueryEngine.query",
-        "RetrieverQueryEngine._query",
+        "QueryEngine.query",
+        "QueryEngine._query",
         "Retriever.retrieve",
         "Retriever._retrieve",
-        "FakeEmbedder.get_query_embedding",
+        "BatchingEmbedder.get_query_embedding",
         "ExtractiveSynthesizer.synthesize",
         "ExtractiveSynthesizer.get_response",
-        "FakeEmbedder.get_text_embedding_batch",
+        "BatchingEmbedder.get_text_embedding_batch",
     ]
     assert not trace.is_open
 
