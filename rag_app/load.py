@@ -173,11 +173,14 @@ def _check_retrieval(config: Config) -> None:
 
 
 def _check_prompt_room(config: Config) -> None:
+    is_asked = config.llm.backend != "extractive"
+    if not (is_asked or config.prompt.template):
+        return  # an ingest needs nothing of what answers
     from rag_app.answering.prompts import PromptTemplate
 
     template = PromptTemplate.load(config.prompt.template)
     window = config.llm.known_context_window
-    if config.llm.backend == "extractive" or window is None:
+    if not is_asked or window is None:
         return
     fixed = math.ceil(len(template.render([], "")) / CHARACTERS_PER_TOKEN)
     if fixed + config.llm.max_tokens >= window:

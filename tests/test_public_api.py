@@ -2,17 +2,19 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import rag_app
 
+ANSWERING = tuple(f"rag_app.{name}" for name in ("answering", "retrieval", "llms", "app"))
 HEAVY = ("llama_index", "torch", "pymilvus", "transformers", "sentence_transformers", "pydantic")
 
 
 def modules_after(code: str) -> set[str]:
-    """Run code in a process of its own; return the top-level modules it imported."""
-    report = "import sys; print('\\n'.join({name.partition('.')[0] for name in sys.modules}))"
+    """Run code in a process of its own; return the modules it imported."""
+    report = "import sys; print('\\n'.join(sys.modules))"
     ended = subprocess.run(
         [sys.executable, "-c", f"{code}\n{report}"],
         capture_output=True,
@@ -21,6 +23,17 @@ def modules_after(code: str) -> set[str]:
         timeout=60,
     )
     return set(ended.stdout.split())
+
+
+def test_an_ingest_imports_nothing_that_answers(docs: Path) -> None:
+    """Nor does its help, and that imports no library but click."""
+    ingest = "from rag_app.cli import main; main({}, standalone_mode=False)"
+    offered = modules_after(ingest.format(["ingest", "--help"]))
+    assert offered.isdisjoint(HEAVY)
+    arguments = ["--set", "embedding.runtime=torch", "ingest", str(docs)]
+    used = modules_after(ingest.format(arguments))
+    assert "rag_app.ingestion.pipeline" in used
+    assert {name for name in offered | used if name.startswith(ANSWERING)} == set()
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

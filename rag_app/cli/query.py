@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rag_app.answering.citations import cited_numbers
 from rag_app.cli.common import (
     common_options,
     echo,
@@ -142,6 +141,8 @@ def _read(words: Sequence[str]) -> str:
 
 def print_sources(sources: Sequence["Source"], answer: str) -> None:
     """Print the passages that an answer cites, and apart from them those that were only read."""
+    from rag_app.answering.citations import cited_numbers
+
     cited = set(cited_numbers(answer))
     for heading, wanted in (("Sources:", True), ("Also read:", False)):
         listed = [source for source in sources if (source.number in cited) is wanted]
