@@ -63,7 +63,7 @@ def common_options(command: F) -> F:
                 "--wait",
                 type=click.FloatRange(min=0),
                 metavar="SECONDS",
-                help="Wait for another process that uses the Milvus Lite database.",
+                help="Wait for another process that writes to the collection (Milvus Lite).",
                 **kept,
             ),
             click.option("--json", "json", is_flag=True, help="Print the result as JSON.", **kept),

@@ -127,7 +127,8 @@ class VectorStoreSection(Section):
     timeout: float = Field(default=30.0, gt=0)
     """Seconds to wait for each call to a Milvus server."""
     lock_timeout: float = Field(default=0.0, ge=0)
-    """Seconds to wait for another process that uses the Milvus Lite database; --wait sets it."""
+    """Seconds to wait for another process that writes to the collection (Milvus Lite), or has the
+    database open and does not share it; --wait sets it."""
 
     @field_validator("uri")
     @classmethod

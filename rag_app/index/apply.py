@@ -16,6 +16,7 @@ from rag_app.milvus.errors import FAILURES, MAKE_ROOM, as_store_error, message_o
 from rag_app.milvus.lite_files import index_files, read_index_file
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import find_index
+from rag_app.milvus.writing import in_turn
 
 
 def show_index(config: Config) -> IndexStatus:
@@ -55,6 +56,7 @@ def show_index(config: Config) -> IndexStatus:
         raise as_store_error(error, section.uri) from error
 
 
+@in_turn()
 def apply_index(
     config: Config, *, store: CollectionStore | None = None, dry_run: bool = False
 ) -> IndexChange:

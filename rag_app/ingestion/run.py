@@ -22,11 +22,13 @@ from rag_app.ingestion.plan import Plan, make_plan
 from rag_app.milvus.collection import CollectionStore, StoredDocument
 from rag_app.milvus.store import find_index, find_store
 from rag_app.milvus.words import MAX_BYTES
+from rag_app.milvus.writing import ENOUGH, in_turn
 from rag_app.schema import IngestReport, SkippedFile
 
 Confirm = Callable[[str], bool]
 
 
+@in_turn(ENOUGH)
 def ingest(
     config: Config,
     paths: Iterable[str | Path],

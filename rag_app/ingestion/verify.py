@@ -23,12 +23,14 @@ from rag_app.milvus.collection import CollectionStore, StoredDocument
 from rag_app.milvus.errors import FAILURES, as_store_error
 from rag_app.milvus.store import find_index, lost_rows, open_store
 from rag_app.milvus.stored_documents import names_of
+from rag_app.milvus.writing import ENOUGH, in_turn
 from rag_app.schema import Problem, VerifyReport
 
 LEAST_RECALL = 0.8
 """Of an index that is sound. Poor parameters find more than that."""
 
 
+@in_turn(ENOUGH)
 def verify(config: Config, *, repair: bool = False) -> VerifyReport:
     """Check every row and the index; with `repair`, mend what can be mended.
 

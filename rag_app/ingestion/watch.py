@@ -1,5 +1,6 @@
 """Ingest whenever something changes (the `watchfiles` library)."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
@@ -12,6 +13,7 @@ from rag_app.documents.discover import absolute_path, exists
 from rag_app.embedding.factory import build_embedder
 from rag_app.errors import InputError, ServiceError
 from rag_app.ingestion.run import ingest
+from rag_app.milvus.writing import writing
 from rag_app.schema import IngestReport
 
 SETTLE_MS = 1600
@@ -54,9 +56,15 @@ def watch(
         return False
 
     def run() -> IngestReport:
-        return ingest(
-            config, paths, prune=prune, confirm=refuse, stop=stop, make_embedder=lambda: embedder
-        )
+        with writing(store, patience=math.inf, stop=stop):  # however long another one ingests
+            return ingest(
+                config,
+                paths,
+                prune=prune,
+                confirm=refuse,
+                stop=stop,
+                make_embedder=lambda: embedder,
+            )
 
     stop, store = stop or Event(), config.vector_store
     embedder = build_embedder(config.embedding)

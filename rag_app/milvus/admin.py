@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from rag_app.milvus.lite_files import collection_folder
 from rag_app.milvus.made_by import MADE_BY, check_made_by
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import connect
+from rag_app.milvus.writing import changing_index, writing
 from rag_app.schema import Record
 
 
@@ -135,7 +136,7 @@ def drop_collection(config: Config, name: str, *, foreign: bool = False) -> Coll
     VectorStoreError
         If Milvus cannot be reached or opened, or refuses.
     """
-    with _client(config) as client:
+    with _writing_client(config, name) as client:
         info = _of_rag_app(client, config, name, foreign=foreign, verb="dropped")
         if info.damage:
             remove_collection(config.vector_store.uri, name)
@@ -159,7 +160,7 @@ def rename_collection(config: Config, name: str, to: str, *, foreign: bool = Fal
             f"{to!r} is no name for a collection",
             "use letters, digits and underscores, not starting with a digit",
         )
-    with _client(config) as client:
+    with _writing_client(config, name) as client:
         _of_rag_app(client, config, name, foreign=foreign, verb="renamed")
         if _call(client, config, "has_collection", collection_name=to):
             raise InputError(
@@ -197,6 +198,15 @@ def _client(config: Config) -> Iterator[MilvusClient | None]:
         yield connect(section)
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error
+
+
+@contextmanager
+def _writing_client(config: Config, name: str) -> Iterator[MilvusClient | None]:
+    """Connect, and be the only one that writes to a collection."""
+    section = config.vector_store
+    is_there = not section.is_lite or Path(section.uri).exists()
+    with writing(section, name) if is_there else nullcontext(), _client(config) as client:
+        yield client
 
 
 def _call(client: MilvusClient, config: Config, method: str, **arguments: Any) -> Any:
@@ -294,20 +304,14 @@ def _mismatch(
 
 def _count(client: MilvusClient, config: Config, name: str) -> int:
     """Count the rows of a collection, and leave it loaded or released as it was."""
-    state = _call(client, config, "get_load_state", collection_name=name)["state"]
-    if state != LoadState.Loaded:
-        _call(client, config, "load_collection", collection_name=name)
-    rows = _call(
-        client,
-        config,
-        "query",
-        collection_name=name,
-        filter="",
-        output_fields=["count(*)"],
-        consistency_level="Strong",
-    )
-    if state != LoadState.Loaded:
-        _call(client, config, "release_collection", collection_name=name)
+    named = {"collection_name": name, "consistency_level": "Strong"}
+    with changing_index(client, name):
+        state = _call(client, config, "get_load_state", collection_name=name)["state"]
+        if state != LoadState.Loaded:
+            _call(client, config, "load_collection", collection_name=name)
+        rows = _call(client, config, "query", filter="", output_fields=["count(*)"], **named)
+        if state != LoadState.Loaded:
+            _call(client, config, "release_collection", collection_name=name)
     return int(rows[0]["count(*)"])
 
 

@@ -21,6 +21,7 @@ from rag_app.errors import VectorStoreError
 from rag_app.milvus.errors import FAILURES, message_of
 from rag_app.milvus.pages import pages
 from rag_app.milvus.search import VECTOR_FIELD
+from rag_app.milvus.writing import changing_index
 
 PATIENCE = 600.0
 """Seconds without progress after which building or loading on a server is given up."""
@@ -202,6 +203,13 @@ class DenseIndex:
             The one that is there now.
         """
         built = self.read()
+        if built is not None and self._lite and self.is_loaded():
+            return built
+        with changing_index(self.client, self._collection):
+            return self._complete(wanted)
+
+    def _complete(self, wanted: Index) -> Index:
+        built = self.read()
         if built is None:
             _LOG.warning("the index is missing, as after a killed process: building %s", wanted)
             self.release()
@@ -226,14 +234,15 @@ class DenseIndex:
             Seconds by step. Milvus Lite builds when it loads, a server when it creates.
         """
         seconds: dict[str, float] = {}
-        with _timed(seconds, "release"):
-            self.release()
-        with _timed(seconds, "drop"):
-            self.drop()
-        with _timed(seconds, "create"):
-            self.build(wanted)
-        with _timed(seconds, "load"):
-            self.load()
+        with changing_index(self.client, self._collection):
+            with _timed(seconds, "release"):
+                self.release()
+            with _timed(seconds, "drop"):
+                self.drop()
+            with _timed(seconds, "create"):
+                self.build(wanted)
+            with _timed(seconds, "load"):
+                self.load()
         return seconds
 
     def vectors(self) -> Iterator[NDArray[np.float32]]:

@@ -2,11 +2,22 @@
 
 import errno
 import os
+from pathlib import Path
 
 import grpc
 from pymilvus.exceptions import DataNotMatchException, MilvusException, ParamError
 
 from rag_app.errors import RowsRefusedError, VectorStoreError
+from rag_app.milvus.lite_shared import not_answering
+
+
+class LiteFailure(MilvusException):  # type: ignore[misc]
+    """An error of ours, in the form in which pymilvus lets it through."""
+
+    def __init__(self, store_error: VectorStoreError) -> None:
+        super().__init__(message=store_error.message)
+        self.store_error = store_error
+
 
 FAILURES = (MilvusException, grpc.RpcError)
 """What pymilvus raises: it passes on some of gRPC's errors as they are, a refused token's too."""
@@ -28,6 +39,8 @@ _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, 
 
 def as_store_error(error: Exception, uri: str) -> VectorStoreError:
     """Turn one of `FAILURES` into an error that says what to do."""
+    if ours := _ours(error):
+        return ours
     code, message = _read(error)
     if code in _REFUSED_TOKEN:
         return VectorStoreError(
@@ -45,6 +58,8 @@ def as_store_error(error: Exception, uri: str) -> VectorStoreError:
             f"the Milvus server at {uri} cannot be reached: {message}",
             "start it, or set vector_store.uri; without a server: a path that ends in .db",
         )
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED and "://" not in uri:
+        return not_answering(Path(uri))
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return VectorStoreError(
             f"the Milvus server at {uri} did not answer in time: {message}",
@@ -62,6 +77,17 @@ def as_store_error(error: Exception, uri: str) -> VectorStoreError:
     ):
         return RowsRefusedError(f"Milvus ({uri}) does not take it: {message}", "see rag-app doctor")
     return VectorStoreError(f"Milvus ({uri}) failed: {message}", "see rag-app doctor")
+
+
+def _ours(error: BaseException | None) -> VectorStoreError | None:
+    """Return the error of ours that pymilvus passed on, or made another one of."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:  # pymilvus makes errors their own causes
+        if isinstance(error, LiteFailure):
+            return error.store_error
+        seen.append(error)
+        error = error.__cause__ if error.__cause__ is not error else error.__context__
+    return None
 
 
 def message_of(error: BaseException) -> str:

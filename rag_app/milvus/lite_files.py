@@ -1,58 +1,18 @@
-"""Milvus Lite's files: where they lie, when they are joined, what its index files hold."""
+"""Milvus Lite's files: where they lie, what its index files hold, and letting go of them."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
-SMALL_SEGMENT = 50_000_000
-"""Bytes: some 20,000 rows of 384 dimensions, which are joined and indexed in a few seconds."""
-
-
-def compact_eagerly() -> None:
-    """Let Milvus Lite join small segments at every flush; it would keep up to three of each size.
-
-    Lite weighs a word by how many rows of its own segment have it. A file that was added alone had
-    a segment of its own, in which its words were common: BM25 found .61 of its answers among the
-    first two instead of .92. Up to `SMALL_SEGMENT` all rows are in one segment.
-    """
-    from milvus_lite.engine import compaction
-
-    compaction.COMPACTION_MIN_FILES_PER_BUCKET = 2
-    compaction.COMPACTION_BUCKET_BOUNDARIES = [SMALL_SEGMENT]
-
-
-def list_without_opening() -> None:
-    """Let Milvus Lite list its collections without opening each of them, as it would.
-
-    LlamaIndex's store lists them to look for its own: a damaged one would fail the others, and be
-    cleaned of the files that its manifest does not name.
-    """
-    from milvus_lite.adapter.grpc.servicer import MilvusServicer
-    from pymilvus.grpc_gen import milvus_pb2
-
-    def show(self: Any, request: Any, context: Any) -> Any:
-        database, opened = self._database_name(request, context), self._db._collections
-        names = self._db.list_collections(database_name=database)
-        asked = [name for name in names if name in (request.collection_names or names)]
-        loaded = [
-            (database, name) in opened and opened[database, name].load_state == "loaded"
-            for name in asked
-        ]
-        return milvus_pb2.ShowCollectionsResponse(
-            collection_names=asked,
-            inMemory_percentages=[100 * is_loaded for is_loaded in loaded],
-            query_service_available=loaded,
-            shards_num=[1] * len(asked),
-        )
-
-    MilvusServicer.ShowCollections = show
+from rag_app.milvus import lite_shared
 
 
 def release(uri: str) -> None:
     """Close a Milvus Lite database, so that another process can open it."""
     if "://" not in uri:
-        from milvus_lite.server_manager import server_manager_instance
-
-        server_manager_instance.release_server(uri)
+        lite_shared.release(Path(uri))
+        if manager := sys.modules.get("milvus_lite.server_manager"):  # where it was opened alone
+            manager.server_manager_instance.release_server(uri)
 
 
 def collection_folder(uri: str, collection: str) -> Path:

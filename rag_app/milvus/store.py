@@ -38,9 +38,8 @@ MOST_ID = 4096
 LITE_VERSION = "milvus_lite"
 """What the version of Milvus Lite starts with; a Milvus server's is like "v2.3.5"."""
 
-_NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1}
-"""Milvus Lite hangs up on a client that pings during a call of more than 40 s, such as building an
-index over 100,000 rows; pymilvus would ping, and then send the call a second time."""
+_LOOKS = 5
+"""How often files and rows are compared, where another process writes between both."""
 
 _LOG = logging.getLogger("rag_app")
 
@@ -98,7 +97,11 @@ def lost_rows(config: Config, store: CollectionStore) -> str:
     if kept is None:
         return ""
     folder = collection_folder(section.uri, section.collection)
-    return kept.loss(position(folder), store.count())
+    for _ in range(_LOOKS):
+        now, rows = position(folder), store.count()
+        if position(folder) == now:  # else another process wrote meanwhile
+            return kept.loss(now, rows)
+    return ""
 
 
 def find_index(config: Config, *, exact: bool = False) -> DenseIndex | None:
@@ -257,7 +260,6 @@ def connect(section: VectorStoreSection) -> MilvusClient:
             uri=section.uri,
             token=section.token.get_secret_value(),
             timeout=section.timeout,
-            grpc_options=_NO_PINGS if section.is_lite else {},
         )
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error

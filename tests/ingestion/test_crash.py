@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
 from rag_app.errors import VectorStoreError
+from rag_app.index.apply import apply_index
 from rag_app.ingestion import pipeline
 from rag_app.ingestion.run import ingest
 from rag_app.load import load_config
@@ -166,9 +167,7 @@ def test_interrupt_finishes_the_window_reports_and_exits_130(tmp_path: Path, her
     assert len(rows_of(config)) > 0
 
 
-def test_second_process_is_told_who_holds_the_database_and_can_wait(
-    tmp_path: Path, here: Path
-) -> None:
+def test_second_writer_is_told_who_writes_and_can_wait(tmp_path: Path, here: Path) -> None:
     folder = make_files(tmp_path / "docs", {f"{i}.md": page(f"n{i}", 30) for i in range(8)})
     marker, database = here / "marker", here / "held.db"
     first = start(marker, "ingest", str(folder), *settings_of(database), window=8)
@@ -177,24 +176,16 @@ def test_second_process_is_told_who_holds_the_database_and_can_wait(
     config = load_config(overrides={"vector_store.uri": str(database), **SMALL})
     try:
         with pytest.raises(VectorStoreError) as failure:
-            find_store(config)
+            apply_index(config)
     finally:
         os.kill(first.pid, signal.SIGCONT)
     assert f"pid {first.pid} (" in failure.value.message
     assert "since 20" in failure.value.message
     assert "--wait" in failure.value.remedy
-    patient = load_config(
-        overrides={
-            "vector_store.uri": str(database),
-            "vector_store.lock_timeout": 120,
-            **SMALL,
-        }
-    )
-    store = find_store(patient)
+    report = ingest(config, [folder])
     assert first.wait(60) == 0
     first.communicate()
-    assert store is not None
-    assert len(store.documents()) == 8
+    assert len(report.unchanged) == 8
 
 
 @pytest.fixture
