@@ -21,11 +21,14 @@ if TYPE_CHECKING:
         build_retriever,
     )
     from rag_app.config.sections import Config
+    from rag_app.documents.directory_reader import DirectoryReader, file_readers
+    from rag_app.documents.node_parser import NodeParser
     from rag_app.embedding.factory import build_embedder
     from rag_app.errors import RagAppError
     from rag_app.ingestion.run import ingest
     from rag_app.llms import build_llm
     from rag_app.load import load_config
+    from rag_app.milvus.docstore import CollectionDocstore
     from rag_app.milvus.store import open_store
     from rag_app.retrieval.reranker import build_reranker
     from rag_app.schema import IngestReport, LedgerEntry, Source
@@ -38,6 +41,9 @@ _HOMES = {
     # documents in
     "ingest": "rag_app.ingestion.run",
     "IngestReport": "rag_app.schema",
+    "DirectoryReader": "rag_app.documents.directory_reader",
+    "NodeParser": "rag_app.documents.node_parser",
+    "file_readers": "rag_app.documents.directory_reader",
     # answers out
     "RagApp": "rag_app.app",
     "build_index": "rag_app.app",
@@ -50,14 +56,18 @@ _HOMES = {
     "build_llm": "rag_app.llms",
     "build_reranker": "rag_app.retrieval.reranker",
     "open_store": "rag_app.milvus.store",
+    "CollectionDocstore": "rag_app.milvus.docstore",
     "LedgerEntry": "rag_app.schema",
     "Source": "rag_app.schema",
 }
 
 __all__ = [
+    "CollectionDocstore",
     "Config",
+    "DirectoryReader",
     "IngestReport",
     "LedgerEntry",
+    "NodeParser",
     "RagApp",
     "RagAppError",
     "Source",
@@ -69,6 +79,7 @@ __all__ = [
     "build_query_engine",
     "build_reranker",
     "build_retriever",
+    "file_readers",
     "ingest",
     "load_config",
     "open_store",

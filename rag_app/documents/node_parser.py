@@ -6,11 +6,21 @@ import sys
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
+from llama_index.core.node_parser import NodeParser as LlamaIndexNodeParser
 from llama_index.core.node_parser import SentenceSplitter
-from llama_index.core.schema import Document, NodeRelationship, RelatedNodeInfo, TextNode
+from llama_index.core.schema import (
+    BaseNode,
+    MetadataMode,
+    NodeRelationship,
+    RelatedNodeInfo,
+    TextNode,
+)
+from pydantic import Field, PrivateAttr
 
+from rag_app.callbacks import own_callbacks
 from rag_app.config.sections import ChunkingSection
 from rag_app.documents.file_types import PAGE_BREAK
 from rag_app.errors import ConfigError
@@ -31,8 +41,12 @@ expression), or nothing but marks."""
 Tokenize = Callable[[str], Sequence[object]]
 
 
-class NodeParser:
-    """Splits documents into nodes that the embedder reads whole.
+class NodeParser(LlamaIndexNodeParser):
+    """Splits documents into nodes that the embedder reads whole; a LlamaIndex node parser.
+
+    What an ingest writes is what it makes of `rag_app.documents.directory_reader.DirectoryReader`'s
+    documents. It takes those of any other reader as well; the text alone reaches the embedder and
+    the LLM, and no metadata.
 
     Parameters
     ----------
@@ -42,6 +56,8 @@ class NodeParser:
         The embedder's tokenizer, special tokens left out.
     reads
         How many such tokens the embedder reads.
+    settings
+        LlamaIndex's ``include_metadata``, ``include_prev_next_rel`` and ``callback_manager``.
 
     Raises
     ------
@@ -49,42 +65,76 @@ class NodeParser:
         If nodes of ``chunking.size`` tokens are longer than that.
     """
 
-    def __init__(self, section: ChunkingSection, tokenize: Tokenize, reads: int) -> None:
+    size: int = Field(description="Of a node, in units.")
+    overlap: int = Field(description="Of neighbouring nodes, in units.")
+    unit: Literal["tokens", "characters"] = Field(description="What sizes are counted in.")
+    reads: int = Field(description="Tokens that the embedder reads.")
+
+    _tokenize: Tokenize = PrivateAttr()
+    _splitter: SentenceSplitter = PrivateAttr()
+    _shortener: SentenceSplitter = PrivateAttr()
+
+    def __init__(
+        self, section: ChunkingSection, tokenize: Tokenize, reads: int, **settings: Any
+    ) -> None:
         if section.unit == "tokens" and section.size > reads:
             raise ConfigError(
                 f"chunking.size is {section.size} tokens, and the embedder reads {reads}",
                 f"set chunking.size to at most {reads}",
             )
+        settings.setdefault("callback_manager", own_callbacks())
+        super().__init__(
+            size=section.size,
+            overlap=section.overlap,
+            unit=section.unit,
+            reads=reads,
+            **settings,
+        )
         _import_nltk()
         self._tokenize = tokenize
-        self._size = section.size if section.unit == "tokens" else reads
-        self._characters = section.size if section.unit == "characters" else MAX_CHARACTERS
-        self._reads = reads
         self._splitter = _splitter(
             section.size, section.overlap, tokenize if section.unit == "tokens" else list
         )
         overlap = section.overlap if section.unit == "tokens" else 0
         self._shortener = _splitter(reads, min(overlap, reads - 1), tokenize)
 
-    def split(self, document: Document) -> list[TextNode]:
+    @classmethod
+    def class_name(cls) -> str:
+        """Return LlamaIndex's name for this type."""
+        return "NodeParser"
+
+    def _parse_nodes(
+        self, nodes: Sequence[BaseNode], show_progress: bool = False, **_: Any
+    ) -> list[BaseNode]:
+        return [part for node in nodes for part in self.split(node)]
+
+    def _postprocess_parsed_nodes(
+        self, nodes: list[BaseNode], parent_doc_map: dict[str, Any]
+    ) -> list[BaseNode]:
+        return nodes  # they come complete: LlamaIndex looks for each in the text once more
+
+    def split(self, document: BaseNode) -> list[TextNode]:
         """Split one document.
 
         Returns
         -------
         list of TextNode
-            In document order. Ids are digests of document id, text and occurrence, so that the same
-            text keeps its row. Metadata is the document's, with ``node_count`` (int), ``position``
-            (int, from 0) and, for documents with pages, ``page`` (int, from 1).
+            In document order, each related to the document, and to the ones before and after it.
+            Ids are digests of document id, text and occurrence, so that the same text keeps its
+            row. Metadata is the document's, with ``node_count`` (int), ``position`` (int, from 0)
+            and, for documents with pages, ``page`` (int, from 1).
         """
-        whole = document.text
+        whole = document.get_content(MetadataMode.NONE)
         pieces = [
             piece
             for text in self._texts(whole)
             for piece in self._shorten(text)
             if piece.strip(f"{PAGE_BREAK} \n")
         ]
-        metadata = {**document.metadata, "node_count": len(pieces)}
+        given = document.metadata if self.include_metadata else {}
+        metadata = {**given, "node_count": len(pieces)}
         breaks = [at for at, character in enumerate(whole) if character == PAGE_BREAK]
+        source = document.source_node or RelatedNodeInfo(node_id=document.node_id)
         seen: Counter[str] = Counter()
         nodes: list[TextNode] = []
         start = -1
@@ -94,8 +144,11 @@ class NodeParser:
             own = {"position": len(nodes)}
             if breaks:
                 own["page"] = bisect(breaks, start) + 1
-            nodes.append(_node(document.id_, text, seen[text], start, {**metadata, **own}))
+            id_ = node_id(document.node_id, text, seen[text])
+            nodes.append(_node(id_, text, start, {**metadata, **own}, source))
             seen[text] += 1
+        if self.include_prev_next_rel:
+            _relate(nodes)
         return nodes
 
     def _texts(self, whole: str) -> Iterator[str]:
@@ -110,18 +163,20 @@ class NodeParser:
 
     def _cut(self, run: str) -> Iterator[str]:
         """Cut what has nowhere to split into pieces of at most the size, without an overlap."""
-        start, step = 0, self._characters
+        start = 0
+        step = self.size if self.unit == "characters" else MAX_CHARACTERS
+        most = self.size if self.unit == "tokens" else self.reads
         while start < len(run):
             piece = run[start : start + step]
-            if (tokens := len(self._tokenize(piece))) > self._size and step > 1:
-                step = max(min(step // 2, step * self._size // tokens), 1)
+            if (tokens := len(self._tokenize(piece))) > most and step > 1:
+                step = max(min(step // 2, step * most // tokens), 1)
                 continue
             yield piece
             start += step
 
     def _shorten(self, text: str) -> list[str]:
         """Split a text further that is longer than the embedder reads or Milvus keeps."""
-        fits = len(self._tokenize(text)) <= self._reads
+        fits = len(self._tokenize(text)) <= self.reads
         return [
             piece[start : start + MAX_CHARACTERS]
             for piece in ([text] if fits else self._shortener.split_text(text))
@@ -150,19 +205,26 @@ def node_id(document_id: str, text: str, occurrence: int) -> str:
 
 
 def _node(
-    document_id: str, text: str, occurrence: int, start: int, metadata: dict[str, Any]
+    id_: str, text: str, start: int, metadata: dict[str, Any], source: RelatedNodeInfo
 ) -> TextNode:
     hidden = list(metadata)
     return TextNode(
-        id_=node_id(document_id, text, occurrence),
+        id_=id_,
         text=text,
         start_char_idx=start,
         end_char_idx=start + len(text),
         metadata=metadata,
         excluded_embed_metadata_keys=hidden,
         excluded_llm_metadata_keys=hidden,
-        relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=document_id)},
+        relationships={NodeRelationship.SOURCE: source},
     )
+
+
+def _relate(nodes: Sequence[TextNode]) -> None:
+    """Tell each node which ones are before and after it, by their ids."""
+    for one, other in pairwise(nodes):
+        one.relationships[NodeRelationship.NEXT] = RelatedNodeInfo(node_id=other.node_id)
+        other.relationships[NodeRelationship.PREVIOUS] = RelatedNodeInfo(node_id=one.node_id)
 
 
 def _import_nltk() -> None:

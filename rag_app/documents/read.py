@@ -28,9 +28,9 @@ logging.getLogger("llama_index.core.readers.file.base").addFilter(
     lambda record: "llama-index-readers-file" not in record.getMessage()
 )
 
-READERS_VERSION = 2
-"""Part of each content hash: raise it when a reader's output changes, to read files again. Of a
-reader that another package adds, it is that package's version."""
+READERS_VERSION = 3
+"""Part of each content hash: raise it when the output of readers or node parser changes, to read
+files again. Of a reader that another package adds, it is that package's version."""
 
 DOCUMENT_METADATA = ("title", "path", "file_name", "type", "size", "modified")
 """What every document carries: title and relative path (str), last part of the path (str), type
@@ -69,7 +69,7 @@ def read(file: SourceFile, section: DocumentsSection, warned: list[str] | None =
         (part,) = SimpleDirectoryReader.load_file(
             input_file=file.absolute,
             file_metadata=lambda _: {},
-            file_extractor={file.absolute.suffix.lower(): READERS[kind](_limits(section))},
+            file_extractor={file.absolute.suffix.lower(): READERS[kind](limits_of(section))},
             raise_on_error=True,
         )
         text = _valid(part.text)
@@ -131,7 +131,8 @@ def _own_matter() -> Iterator[None]:
         raise UnreadableFileError(f"truncated or damaged: {_one_line(cause)}") from error
 
 
-def _limits(section: DocumentsSection) -> Limits:
+def limits_of(section: DocumentsSection) -> Limits:
+    """Return what reading one file may take."""
     most = round(section.max_file_size_mb * 1e6)
     return Limits(characters=most, unpacked=2 * most, seconds=section.max_read_seconds)
 

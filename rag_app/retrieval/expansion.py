@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.core.schema import NodeRelationship, NodeWithScore, TextNode
 from pydantic import Field
 
 from rag_app.milvus.collection import Span
@@ -101,7 +101,15 @@ def _join(group: list[NodeWithScore], pieces: Sequence[TextNode]) -> NodeWithSco
     text = pieces[0].text
     for one, other in pairwise(pieces):
         text += _continuation(one, other)
-    fields = {**best.node.model_dump(), "text": text, "hits": group}
+    relations = dict(best.node.relationships)
+    for relation, end in (
+        (NodeRelationship.PREVIOUS, pieces[0]),
+        (NodeRelationship.NEXT, pieces[-1]),
+    ):
+        relations.pop(relation, None)
+        if relation in end.relationships:
+            relations[relation] = end.relationships[relation]
+    fields = {**best.node.model_dump(), "text": text, "hits": group, "relationships": relations}
     fields["start_char_idx"] = pieces[0].start_char_idx
     fields["end_char_idx"] = pieces[-1].end_char_idx
     return NodeWithScore(node=Passage(**fields), score=best.score)

@@ -52,6 +52,12 @@ READERS: Registry[type[FileReader]] = Registry(
 """By type. Another package's type is the suffix of its files, without the dot."""
 
 
+def readers_by_suffix() -> dict[str, type[FileReader]]:
+    """Return who reads the files of each suffix (".md"); others may be text, and may not."""
+    ours = {suffix: _KINDS[name].reader for suffix, name in _TYPE_OF.items()}
+    return ours | {f".{name}": READERS[name] for name in READERS.packages()}
+
+
 def file_type(path: Path, data: bytes) -> str:
     """Tell a file's type by its suffix; any other that holds UTF-8 text is "text".
 
