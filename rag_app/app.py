@@ -20,6 +20,7 @@ from rag_app.answering.batch import Batch
 from rag_app.answering.chat import ChatEngine
 from rag_app.answering.factory import make_extractor, make_synthesizer
 from rag_app.answering.query_engine import QueryEngine
+from rag_app.answering.sessions import Session, SessionStore, make_memory
 from rag_app.answering.synthesizer import ExtractiveSynthesizer
 from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
@@ -94,6 +95,7 @@ class RagApp:
             lambda: llm or build_llm(config.llm),
             None if llm is not None else lambda made: made.close(),
         )
+        self.sessions = SessionStore(config.chat, lambda: make_memory(self.llm))
 
     def __enter__(self) -> Self:
         return self
@@ -225,8 +227,15 @@ class RagApp:
             retriever, synthesizer, self._runner, node_postprocessors, callback_manager
         )
 
-    def chat_engine(self, **overrides: Any) -> ChatEngine:
+    def chat_engine(self, session: str | None = None, **overrides: Any) -> ChatEngine:
         """Return the engine of one conversation; follow-up questions are rewritten first.
+
+        Parameters
+        ----------
+        session
+            The conversation's name: engines of the same name go on with it, until it is forgotten
+            (``[chat]``, or ``sessions.forget``). None: a conversation of its own, as long as the
+            engine is there.
 
         Raises
         ------
@@ -236,7 +245,11 @@ class RagApp:
             As `query_engine`.
         """
         llm = self.llm
-        return ChatEngine(self.query_engine(streaming=True, **overrides), llm)
+        engine = self.query_engine(streaming=True, **overrides)
+        if session is not None:
+            return ChatEngine(engine, llm, lambda: self.sessions.open(session), self._runner)
+        own = Session(make_memory(llm))
+        return ChatEngine(engine, llm, lambda: own, self._runner)
 
     def batch(self, **overrides: Any) -> Batch:
         """Return what answers many questions together. Raises as `query_engine`."""

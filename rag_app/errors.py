@@ -6,7 +6,8 @@
     ├── UserError                    2   the user's mistake: change the input and run again
     │   ├── ConfigError              2   a key, value, profile or file of the configuration
     │   ├── InputError               2   an argument: a path that is not there, an empty question
-    │   │   └── ClosedError          2   a `RagApp` that was closed
+    │   │   ├── ClosedError          2   a `RagApp` that was closed
+    │   │   └── SessionBusyError     2   a conversation that is at another question
     │   ├── ExtensionError           2   an installed package that adds to rag_app, and cannot
     │   └── CollectionMismatchError  2   a collection that another configuration made
     └── ServiceError                 1   something that the user's input cannot mend
@@ -59,6 +60,10 @@ class ClosedError(InputError):
 
     def __init__(self) -> None:
         super().__init__("this RagApp is closed", "make another one: RagApp(config)")
+
+
+class SessionBusyError(InputError):
+    """A conversation that is asked by two callers at once."""
 
 
 class ExtensionError(UserError):

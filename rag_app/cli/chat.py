@@ -30,9 +30,13 @@ def chat_command() -> None:
     shows what the last answer rests on, /reset forgets the conversation, /quit (or Ctrl-D) ends it.
     """
     config = load()
-    from rag_app.app import build_chat_engine  # LlamaIndex, torch, Milvus: 8 s
+    from rag_app.app import RagApp  # LlamaIndex, torch, Milvus: 8 s
 
-    engine = build_chat_engine(config)
+    with RagApp(config) as app:
+        _talk(app.chat_engine())
+
+
+def _talk(engine: "ChatEngine") -> None:
     say(_HELP)
     answer = ""
     while (line := _read_line()) is not None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, SecretStr, field_validator
 
 from rag_app.config.base import Section, check_url
+from rag_app.config.chat import ChatSection
 from rag_app.config.index_types import INDEX_TYPES, METRICS
 from rag_app.config.languages import LANGUAGES
 from rag_app.config.model_files import PACKAGE_PREFIX, max_length_in, model_folder, model_identity
@@ -359,6 +360,8 @@ class Config(Section):
     """The text that the LLM is given."""
     llm: LLMSection = LLMSection()
     """What writes the answer."""
+    chat: ChatSection = ChatSection()
+    """How many conversations are remembered, and for how long."""
     server: ServerSection = ServerSection()
     """`rag-app serve`: who may ask, and how much at once."""
 
