@@ -17,13 +17,25 @@ from rag_app.server.routes import (
     dify,
     documents,
     embeddings,
+    files,
     health,
     models,
+    vector_store_files,
     vector_stores,
 )
 from rag_app.server.service import Service
 
-_ROUTES = (chat_completions, dify, documents, embeddings, health, models, vector_stores)
+_ROUTES = (
+    chat_completions,
+    models,
+    files,
+    vector_stores,
+    vector_store_files,
+    embeddings,
+    dify,
+    documents,
+    health,
+)
 
 
 def make_application(config: Config) -> FastAPI:
@@ -41,6 +53,7 @@ def make_application(config: Config) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         service.is_draining = True
+        await service.ingests.close()
         await run_in_threadpool(service.close)
 
     application = FastAPI(

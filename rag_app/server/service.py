@@ -12,7 +12,9 @@ from rag_app.load import override
 from rag_app.milvus.admin import CollectionInfo, list_collections
 from rag_app.server.admission import Admission, Allowances
 from rag_app.server.errors import RequestError
+from rag_app.server.ingests import Ingests
 from rag_app.server.keys import Key, KeyFile
+from rag_app.server.uploads import Uploads
 
 
 class Service:
@@ -32,6 +34,10 @@ class Service:
         self.keys = KeyFile(config.server.keys_file)
         self.allowances = Allowances()
         self.admission = Admission(config.server)
+        self.ingests = Ingests()
+        self.uploads = Uploads(
+            config.server.uploads_folder, int(config.documents.max_file_size_mb * 1e6)
+        )
         self.is_draining = False
         self._root = RagApp(config)
         self._apps: dict[str, RagApp] = {}
@@ -42,8 +48,13 @@ class Service:
         """Whether answers are written by a model, and not quoted."""
         return self.config.llm.backend != "extractive"
 
-    async def app(self, collection: str) -> RagApp:
+    async def app(self, collection: str, *, to_write: bool = False) -> RagApp:
         """Return the app of a collection.
+
+        Parameters
+        ----------
+        to_write
+            Whether the configured collection will do that is not there yet.
 
         Raises
         ------
@@ -52,26 +63,26 @@ class Service:
         RagAppError
             As `RagApp.store`.
         """
-        return await run_in_threadpool(self._app, collection)
+        return await run_in_threadpool(self._app, collection, to_write=to_write)
 
-    def _app(self, collection: str) -> RagApp:
+    def _app(self, collection: str, *, to_write: bool = False) -> RagApp:
         with self._lock:
             app = self._apps.get(collection)
-        if app is not None:
-            return app
-        try:
-            config = override(self.config, {"vector_store.collection": collection})
-        except ConfigError:
-            raise not_found(collection) from None
-        app = RagApp(
-            config,
-            llm=self._root.llm if self.has_llm else None,
-            embedder=self._root.embedder,
-        )
-        try:
-            _ = app.store
-        except InputError:
-            raise not_found(collection) from None
+        if app is None:
+            try:
+                config = override(self.config, {"vector_store.collection": collection})
+            except ConfigError:
+                raise not_found(collection) from None
+            app = RagApp(
+                config,
+                llm=self._root.llm if self.has_llm else None,
+                embedder=self._root.embedder,
+            )
+        if not (to_write and collection == self.config.vector_store.collection):
+            try:
+                _ = app.store
+            except InputError:
+                raise not_found(collection) from None
         with self._lock:
             return self._apps.setdefault(collection, app)
 

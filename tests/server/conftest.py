@@ -26,9 +26,15 @@ class Running:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.service: Service = application.state.service
+        self._clients: list[OpenAI] = []
 
     def openai(self, key: str = "none") -> OpenAI:
-        return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0)
+        self._clients.append(OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0))
+        return self._clients[-1]
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
 
     def http(self, **headers: str) -> httpx.Client:
         return httpx.Client(base_url=self.url, headers=headers, timeout=60)
@@ -43,9 +49,11 @@ def serving(config: Config) -> Iterator[Running]:
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
+    running = Running(application, listener.getsockname()[1])
     try:
-        yield Running(application, listener.getsockname()[1])
+        yield running
     finally:
+        running.close()
         server.should_exit = True
         thread.join(30)
         listener.close()

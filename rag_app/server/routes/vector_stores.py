@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from llama_index.core.schema import MetadataMode, NodeWithScore
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from starlette.concurrency import run_in_threadpool
 
 from rag_app.milvus.admin import CollectionInfo
 from rag_app.server.access import Reader, Served, filters_of
@@ -48,7 +49,7 @@ class SearchRequest(BaseModel):
 @router.get("")
 async def list_vector_stores(key: Reader, service: Served) -> dict[str, Any]:
     """List the collections that the key may use."""
-    stores = [_vector_store(info) for info in await service.collections(key)]
+    stores = [await _vector_store(info, service) for info in await service.collections(key)]
     ids = [store["id"] for store in stores]
     return {
         "object": "list",
@@ -64,7 +65,7 @@ async def show_vector_store(vector_store_id: str, key: Reader, service: Served) 
     """Show one of them."""
     for info in await service.collections(key):
         if info.name == vector_store_id:
-            return _vector_store(info)
+            return await _vector_store(info, service)
     raise vector_store_not_found(vector_store_id)
 
 
@@ -116,16 +117,18 @@ def _merged(found: list[list[NodeWithScore]]) -> list[NodeWithScore]:
     return list(rows.values())
 
 
-def _vector_store(info: CollectionInfo) -> dict[str, Any]:
-    counts = dict.fromkeys(("in_progress", "completed", "cancelled", "failed", "total"), 0)
+async def _vector_store(info: CollectionInfo, service: Service) -> dict[str, Any]:
+    app = await service.app(info.name)
+    documents = await run_in_threadpool(app.store.documents)
+    counts = {**service.ingests.count(info.name), "completed": len(documents)}
     return {
         "id": info.name,
         "object": "vector_store",
         "created_at": 0,  # Milvus does not say
         "name": info.name,
-        "status": "completed",
-        "usage_bytes": 0,
-        "file_counts": counts,
+        "status": "in_progress" if counts["in_progress"] else "completed",
+        "usage_bytes": sum(document.size for document in documents.values()),
+        "file_counts": {**counts, "total": sum(counts.values())},
         "last_active_at": None,
         "metadata": {},
         "rag": {"rows": info.rows},

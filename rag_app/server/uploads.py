@@ -1,0 +1,152 @@
+"""Uploaded files: each in a folder of its own below ``server.uploads_folder``, whole or not there.
+
+A file's id is that of the document that it becomes, so that an answer's source, a vector store's
+file and an upload are found by the same name.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from rag_app.documents.discover import SourceFile
+from rag_app.server.errors import RequestError
+from rag_app.server.keys import Key
+
+_FOLDER = re.compile(r"([0-9a-f]{16})-([\w.@-]{0,64})\Z")
+_BLOCK = 1 << 20
+_LONGEST_NAME = 200
+"""Bytes; file systems take 255."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An uploaded file.
+
+    Attributes
+    ----------
+    owner
+        The name of the key that uploaded it; empty: there was none.
+    """
+
+    file: SourceFile
+    owner: str
+
+    @property
+    def id(self) -> str:
+        """As OpenAI's clients have it: "file-" and the document's id."""
+        return file_id(self.file.document_id)
+
+    @property
+    def name(self) -> str:
+        """The file's own name."""
+        return self.file.path
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.file.absolute
+
+
+class Uploads:
+    """The folder of the uploads.
+
+    Parameters
+    ----------
+    folder
+        Made when the first file comes.
+    most_bytes
+        Of one file.
+    """
+
+    def __init__(self, folder: str | Path, most_bytes: int) -> None:
+        self._folder = Path(folder).resolve()
+        self._most_bytes = most_bytes
+
+    def add(self, name: str, content: BinaryIO, key: Key) -> Upload:
+        """Keep a file.
+
+        Raises
+        ------
+        RequestError
+            413 if it is too large, 507 if there is no room for it.
+        """
+        folder = self._folder / f"{secrets.token_hex(8)}-{key.name}"
+        file = SourceFile(safe_name(name), folder)
+        try:
+            folder.mkdir(parents=True, mode=0o700)
+            temporary = folder / ".part"  # a dot: no ingest takes it for a document
+            with temporary.open("xb") as out:
+                left = self._most_bytes
+                while block := content.read(_BLOCK):
+                    left -= len(block)
+                    if left < 0:
+                        message = f"the file has more than {self._most_bytes:,} bytes"
+                        raise RequestError(413, message, code="too_large", param="file")
+                    out.write(block)
+                out.flush()
+                os.fsync(out.fileno())
+            temporary.rename(file.absolute)
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise RequestError(507, "the file could not be kept", code="no_room") from error
+            raise
+        return Upload(file, key.name)
+
+    def all(self, key: Key) -> list[Upload]:
+        """Return the files that a key may see, the oldest first: its own, an admin's all."""
+        return sorted(
+            (each for each in self._found() if key.may("admin") or each.owner == key.name),
+            key=lambda each: (each.path.stat().st_mtime, each.id),
+        )
+
+    def find(self, id_: str, key: Key) -> Upload:
+        """Return a file.
+
+        Raises
+        ------
+        RequestError
+            404 if there is none of this id, or it is another's.
+        """
+        for each in self._found():
+            if each.id == id_ and (key.may("admin") or each.owner == key.name):
+                return each
+        raise RequestError(404, f"there is no file {id_!r}", code="file_not_found", param="file_id")
+
+    def remove(self, upload: Upload) -> None:
+        """Delete a file."""
+        shutil.rmtree(upload.file.root)
+
+    def _found(self) -> Iterator[Upload]:
+        if not self._folder.is_dir():
+            return
+        for folder in self._folder.iterdir():
+            if (match := _FOLDER.match(folder.name)) is None:
+                continue
+            for file in folder.iterdir():
+                if not file.name.startswith("."):
+                    yield Upload(SourceFile(file.name, folder), match[2])
+
+
+def file_id(document_id: str) -> str:
+    """Return a document's id as OpenAI's clients have it."""
+    return f"file-{document_id}"
+
+
+def safe_name(name: str) -> str:
+    """Make a client's file name one of this file system: no folders, nothing unprintable."""
+    base = re.split(r"[/\\]", name)[-1]
+    shown = "".join(
+        c if unicodedata.category(c)[0] != "C" else "_" for c in unicodedata.normalize("NFC", base)
+    )
+    stem, dot, kind = shown.strip().lstrip(".").rpartition(".")
+    kind = kind[:20]
+    while len(f"{stem}{dot}{kind}".encode()) > _LONGEST_NAME:
+        stem = stem[:-1]
+    return f"{stem}{dot}{kind}" or "file"
