@@ -1,10 +1,14 @@
-"""Write docs/cli.md and docs/configuration.md from the code; ``--check`` only compares.
+"""Write docs/cli.md, docs/configuration.md and the README's table of packages from the code.
+
+``--check`` only compares.
 
 python scripts/generate_reference.py
 """
 
+import ast
 import copy
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +19,9 @@ from rag_app.cli.common import common_options
 from rag_app.config.loader import config_rows
 from rag_app.config.sections import Config
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+_BEGINS = "<!-- packages, made by scripts/generate_reference.py -->\n"
+_ENDS = "<!-- end of packages -->\n"
 
 
 _CONFIGURATION_HEAD = """# Configuration
@@ -99,11 +105,37 @@ def configuration_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def readme() -> str:
+    """Put the table of packages into the README: each one's own first sentence, by layers."""
+    before, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(_BEGINS)
+    _, _, after = rest.partition(_ENDS)
+    lines = ["| package | what it is |", "|---|---|"]
+    for name in layers(ROOT / "pyproject.toml"):
+        folder = ROOT / "rag_app" / name
+        file = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+        docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        shown = f"{name}/" if folder.is_dir() else f"{name}.py"
+        lines.append(f"| `{shown}` | {docstring.splitlines()[0]} |")
+    return before + _BEGINS + "\n".join(lines) + "\n" + _ENDS + after
+
+
+def layers(pyproject: Path) -> Iterator[str]:
+    """Yield the packages and modules of rag_app, each after those that may import it."""
+    contracts = tomllib.loads(pyproject.read_text(encoding="utf-8"))["tool"]["importlinter"]
+    for layer in contracts["contracts"][0]["layers"]:
+        yield from (name.strip() for name in layer.split("|"))
+
+
 def run(check: bool) -> int:
     """Write the pages, or say which are not up to date."""
     stale = []
-    for name, page in (("cli.md", cli_page()), ("configuration.md", configuration_page())):
-        file = DOCS / name
+    pages = (
+        ("docs/cli.md", cli_page()),
+        ("docs/configuration.md", configuration_page()),
+        ("README.md", readme()),
+    )
+    for name, page in pages:
+        file = ROOT / name
         if not file.is_file() or file.read_text(encoding="utf-8") != page:
             stale.append(name)
             if not check:

@@ -1,5 +1,7 @@
 """The LLM backends, and the factory that chooses one by ``llm.backend``.
 
+In: `[llm]`. Out: a `PackableLLM`, which is a LlamaIndex `LLM` that also counts tokens.
+Read this file first, then `vllm_server.py` (an endpoint) or `vllm_engine.py` (in this process).
 No backend stands in for another: what is configured and cannot run is an error with the remedy.
 """
 

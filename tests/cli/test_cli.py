@@ -88,7 +88,7 @@ def test_help_imports_nothing_heavy(path: tuple[str, ...]) -> None:
     assert "Examples:" in ended.stdout
 
 
-def test_reference_in_the_docs_is_the_command_lines() -> None:
+def test_what_is_made_of_the_code_is_up_to_date() -> None:
     ended = subprocess.run(
         [sys.executable, "scripts/generate_reference.py", "--check"],
         cwd=ROOT,
