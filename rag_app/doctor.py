@@ -197,7 +197,7 @@ def _collection(config: Config) -> Check:
     except CollectionMismatchError as error:
         return Check("collection", True, f"{finding}, to be searched only: {error.message}")
     finding += ", made by this configuration"
-    if store.built_index != configured_index(config):
+    if store.built_index.changes(configured_index(config)):
         hint = "the index differs from [index]: rag-app index apply (or show)"
         return Check("collection", True, finding, hint)
     return Check("collection", True, finding)

@@ -135,7 +135,8 @@ class IngestReport(Record):
     rows
         Rows in the collection afterwards.
     seconds
-        By stage: "plan", "read", "embed", "write" (the last three at the same time), and "total" by
+        By stage: "plan", "read", "embed", "write" (the last three at the same time), "index" (for
+        what was written), and "total" by
         the clock on the wall.
     interrupted
         Whether something was left to do when it was asked to stop.

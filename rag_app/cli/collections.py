@@ -167,4 +167,9 @@ def _index(index: dict[str, Any]) -> str:
     if not index:
         return "unknown"
     params = ", ".join(f"{name}={value}" for name, value in index["params"].items())
-    return f"{index['type']}({params}), {index['metric']}"
+    text = f"{index['type']}({params}), {index['metric']}"
+    if chosen := index.get("chosen"):
+        values = {**chosen["params"], **chosen["search_params"]}
+        named = ", ".join(f"{name}={value}" for name, value in values.items())
+        text += f"; chosen for {chosen['rows']:,} rows: {named}"
+    return text

@@ -58,6 +58,8 @@ def show_command() -> None:
         return
     echo(f"collection  {status.collection}, {status.rows} rows, {status.backend}")
     echo(f"configured  {_describe(status.configured)}")
+    if status.chosen:
+        echo(f"chosen      {_chosen(status.chosen)}")
     echo(f"built       {_describe(status.built)}")
     for read in status.read_back:
         params = ", ".join(f"{name} = {value}" for name, value in read.items() if name != "kind")
@@ -77,6 +79,16 @@ def _describe(index: Any) -> str:
     return text
 
 
+def _chosen(chosen: Any) -> str:
+    """Say what was chosen for the rows, and what a search finds with it."""
+    values = {**chosen["params"], **chosen["search_params"]}
+    text = ", ".join(f"{name} = {value}" for name, value in values.items())
+    text += f" for {chosen['rows']:,} rows"
+    if chosen["recall"] is not None:
+        text += f": a search finds {chosen['recall']:.3f} of what an exact search finds"
+    return text
+
+
 @index_group.command(
     "apply",
     epilog="\b\nExamples:\n"
@@ -87,6 +99,8 @@ def _describe(index: Any) -> str:
 @common_options
 def apply_command(dry_run: bool) -> None:
     """Make the collection's index the configured one; no row is written or embedded again.
+
+    What is not configured and follows the number of rows (nlist, nprobe, ef) is chosen anew.
 
     Until it is done the collection cannot be searched. If it is killed, the next command that opens
     the collection completes it.
@@ -99,7 +113,9 @@ def apply_command(dry_run: bool) -> None:
         print_json(change.to_dict())
         return
     if not change.changes:
-        echo(f"nothing to do: the index is {_describe(change.after)}")
+        echo(f"nothing to build: the index is {_describe(change.after)}")
+        if change.chosen:
+            echo(f"chosen: {_chosen(change.chosen)}")
         return
     for line in change.changes:
         echo(line)
@@ -110,7 +126,9 @@ def apply_command(dry_run: bool) -> None:
         f"{step} {seconds:.2f} s" for step, seconds in change.seconds.items() if step != "total"
     )
     echo(f"{change.rows} rows, {change.seconds['total']:.2f} s: {steps}")
-    if change.recall is not None:
+    if change.chosen:
+        echo(f"chosen: {_chosen(change.chosen)}")
+    elif change.recall is not None:
         echo(f"a search finds {change.recall:.3f} of what an exact search finds")
 
 

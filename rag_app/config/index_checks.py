@@ -42,7 +42,8 @@ def faults(
         )
     yield from _parameter_faults("params", type_, kind.params, params, lite=lite)
     yield from _parameter_faults("search_params", type_, kind.search_params, searched, lite=lite)
-    yield from _relation_faults(kind, complete(kind.params, params), searched, top_k)
+    fixed = (param for param in kind.params if not param.by_rows or param.name in params)
+    yield from _relation_faults(kind, complete(fixed, params), searched, top_k)
 
 
 def lite_fault(type_: str) -> Fault | None:

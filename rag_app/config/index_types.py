@@ -4,6 +4,7 @@ Ranges and defaults are those of the Milvus docs, each with the page it is from;
 reads back from Milvus Lite's files that they were used. Nothing here connects to anything.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -37,6 +38,9 @@ class Parameter:
         All values that a text can have; empty for other kinds.
     default
         What is sent where the user sets nothing; None: nothing is sent, the backend decides.
+    by_rows
+        Whether, where the user sets nothing, it is chosen for the rows that there are
+        (`rag_app.index.choose`); the default is for a collection of which nothing is known yet.
     top_k
         Whether it must be at least the number of neighbours that are asked for.
     lite
@@ -51,6 +55,7 @@ class Parameter:
     high: float = INT_MAX
     choices: tuple[str, ...] = ()
     default: Value | None = None
+    by_rows: bool = False
     top_k: bool = False
     lite: bool = True
     source: str = _MEMORY
@@ -118,9 +123,9 @@ class IndexType:
 
 _M = Parameter("M", low=2, high=2048, default=16, source=f"{_MEMORY}; {_LITE}")
 _EF_CONSTRUCTION = Parameter("efConstruction", default=200, source=f"{_MEMORY}; {_LITE}")
-_EF = Parameter("ef", default=64, top_k=True, source=f"{_MEMORY}; {_LITE}")
-_NLIST = Parameter("nlist", high=65_536, default=128)
-_NPROBE = Parameter("nprobe", high=65_536, default=8)
+_EF = Parameter("ef", default=64, by_rows=True, top_k=True, source=f"{_MEMORY}; {_LITE}")
+_NLIST = Parameter("nlist", high=65_536, default=128, by_rows=True)
+_NPROBE = Parameter("nprobe", high=65_536, default=8, by_rows=True)
 _PQ_M = Parameter("m", high=65_536, default=8, source=f"{_PQ}; divides the dimension")
 _NBITS = Parameter("nbits", high=24, default=8, source=_PQ)
 _CACHE = Parameter("cache_dataset_on_device", kind="bool", default=False, source=_GPU)
@@ -160,7 +165,9 @@ _OWN = {
         (_NPROBE, Parameter("reorder_k", top_k=True)),
     ),
     "DISKANN": IndexType(
-        search_params=(Parameter("search_list", default=16, top_k=True, source=_DISK),),
+        search_params=(
+            Parameter("search_list", default=16, by_rows=True, top_k=True, source=_DISK),
+        ),
         since=(2, 2),
         needs="DiskANN",
     ),
@@ -229,14 +236,32 @@ class Index:
         """Return it as ``--json`` prints it."""
         return {"type": self.type, "metric": self.metric, "params": dict(self.params)}
 
-    def changes(self, other: "Index") -> tuple[str, ...]:
-        """Say what differs in another one, e.g. "type HNSW → FLAT"."""
-        ours, theirs = ({"type": i.type, "metric": i.metric, **i.params} for i in (self, other))
+    def changes(self, wanted: "Index") -> tuple[str, ...]:
+        """Say what a wanted one asks for that this one has not, e.g. "type HNSW → FLAT".
+
+        What it does not ask for may be anything.
+        """
+        ours, theirs = ({"type": i.type, "metric": i.metric, **i.params} for i in (self, wanted))
         return tuple(
-            f"{name} {ours.get(name, 'none')} → {theirs.get(name, 'none')}"
-            for name in {**ours, **theirs}
-            if ours.get(name) != theirs.get(name)
+            f"{name} {ours.get(name, 'none')} → {value}"
+            for name, value in theirs.items()
+            if ours.get(name) != value
         )
+
+    def for_rows(self, rows: int) -> "Index":
+        """Return it with the build parameters that follow the number of rows and are not set.
+
+        There are ``4·√rows`` clusters (``nlist``), as the Milvus docs advise ("IVF_FLAT"), and not
+        more than rows; of an empty collection nothing is known, and it has Milvus's default.
+        """
+        known = INDEX_TYPES[self.type].params if self.type in INDEX_TYPES else ()
+        clusters = max(1, min(rows, round(4 * math.sqrt(rows)), int(_NLIST.high)))
+        missing = [param for param in known if param.by_rows and param.name not in self.params]
+        values: dict[str, Value] = {
+            param.name: clusters if rows or param.default is None else param.default
+            for param in missing
+        }
+        return Index(self.type, self.metric, {**values, **self.params})
 
     @classmethod
     def read(cls, type_: str, metric: str, described: Mapping[str, Any]) -> "Index":
@@ -256,9 +281,18 @@ def lite_types() -> tuple[str, ...]:
 
 
 def build_params(type_: str, given: Mapping[str, Any], *, lite: bool) -> dict[str, Value]:
-    """Return all parameters to build with: those given, and defaults for the others."""
+    """Return the parameters to build with: those given, and defaults for the others.
+
+    What follows the number of rows and is not given is left out: see `Index.for_rows`.
+    """
     known = (param for param in INDEX_TYPES[type_].params if param.lite or not lite)
-    return complete(known, given)
+    return complete((param for param in known if param.name in given or not param.by_rows), given)
+
+
+def chosen_by_rows(type_: str, given: Mapping[str, Any]) -> list[Parameter]:
+    """Return the search parameters that follow the rows, because they are not given."""
+    kind = INDEX_TYPES.get(type_, IndexType())
+    return [each for each in kind.search_params if each.by_rows and each.name not in given]
 
 
 def search_params(index: Index, given: Mapping[str, Any], top_k: int) -> dict[str, Value]:

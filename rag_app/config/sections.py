@@ -154,9 +154,11 @@ class IndexSection(Section):
     metric: str = "COSINE"
     """How vectors are compared: COSINE, IP or L2."""
     params: dict[str, int | float | str | bool] = {}
-    """Parameters to build with, e.g. {M = 16, efConstruction = 200} for HNSW."""
+    """Parameters to build with, e.g. {M = 16, efConstruction = 200} for HNSW; nlist, if it is not
+    among them, follows the number of rows."""
     search_params: dict[str, int | float | str | bool] = {}
-    """Parameters to search with, e.g. {ef = 64} for HNSW."""
+    """Parameters to search with, e.g. {ef = 64} for HNSW; nprobe, ef and search_list, if they are
+    not among them, are chosen for the rows, so that a search finds .95 of the nearest."""
 
     @field_validator("type")
     @classmethod

@@ -4,12 +4,13 @@ import time
 from typing import Any
 
 from rag_app.config.index_checks import dimension_fault, index_error
-from rag_app.config.index_types import INDEX_TYPES, Index, search_params
+from rag_app.config.index_types import INDEX_TYPES, Index, chosen_by_rows, search_params
 from rag_app.config.sections import Config
 from rag_app.errors import InputError, RagAppError, VectorStoreError
-from rag_app.index.bench.recall import measure_recall
 from rag_app.index.bench.scratch import prove_buildable
+from rag_app.index.choose import choose_search_params
 from rag_app.index.schema import IndexChange, IndexStatus
+from rag_app.milvus.chosen import Chosen, read_chosen
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.dense_index import DenseIndex, configured_index
 from rag_app.milvus.errors import FAILURES, MAKE_ROOM, as_store_error, message_of, storage_problem
@@ -33,17 +34,23 @@ def show_index(config: Config) -> IndexStatus:
     index = _find(config)
     try:
         index.complete(wanted)
-        built = index.read() or wanted
-        described = index.describe()
         rows = index.count()
+        built = index.read() or wanted.for_rows(rows)
+        chosen = read_chosen(index.properties(), built)
+        described = index.describe()
         size, size_of = _size(config, index, rows)
+        given = config.index.search_params
+        by_rows = chosen.search_params if chosen else {}
         top_k = config.retrieval.similarity_top_k
-        searched = search_params(wanted, config.index.search_params, top_k)
         return IndexStatus(
             collection=section.collection,
             backend=index.backend,
-            configured={**wanted.to_dict(), "search_params": searched},
-            built=built.to_dict(),
+            configured={**wanted.to_dict(), "search_params": dict(given)},
+            chosen=chosen.to_dict() if chosen else {},
+            built={
+                **built.to_dict(),
+                "search_params": search_params(built, {**by_rows, **given}, top_k),
+            },
             differs=built.changes(wanted),
             read_back=tuple(_read_back(config)),
             rows=rows,
@@ -58,9 +65,16 @@ def show_index(config: Config) -> IndexStatus:
 
 @in_turn()
 def apply_index(
-    config: Config, *, store: CollectionStore | None = None, dry_run: bool = False
+    config: Config,
+    *,
+    store: CollectionStore | None = None,
+    dry_run: bool = False,
+    anew: bool = True,
 ) -> IndexChange:
     """Make the collection's index the configured one; no row is written again.
+
+    What follows the number of rows and is not configured is chosen for those that are there, and
+    kept in the collection's properties.
 
     The collection cannot be searched meanwhile. Killed in the middle, the next time the collection
     is opened completes it. If Milvus cannot build the new index, the former one is built again.
@@ -69,6 +83,8 @@ def apply_index(
     ----------
     store
         The collection, where it is open already.
+    anew
+        Whether to choose again even if the rows are about as many as at the last time.
 
     Raises
     ------
@@ -81,33 +97,66 @@ def apply_index(
     CollectionMismatchError
         If another configuration made the collection.
     """
-    section, wanted = config.vector_store, configured_index(config)
+    section, given = config.vector_store, config.index.search_params
     started = time.perf_counter()
     index = _find(config)
     try:
-        before = index.read()
+        before, rows = index.read(), index.count()
+        kept = read_chosen(index.properties(), before)
+        if kept is not None and (anew or kept.is_outgrown(rows)):
+            kept = None
+        configured = configured_index(config)
+        wanted = _settled(configured, kept, _rows_of_a_segment(config, rows))
         changes = before.changes(wanted) if before else (f"none → {wanted}",)
         if changes and (fault := dimension_fault(wanted.params, index.dimension())):
             raise index_error(config, fault)
         seconds: dict[str, float] = {}
-        recall: float | None = None
         if not changes:
             index.complete(wanted)
         elif not dry_run:
             if INDEX_TYPES[wanted.type].needs:
                 prove_buildable(config, wanted, index.dimension())
             seconds = _swap(index, before, wanted)
-            if store is not None:
-                store.use_index(wanted)
+        chosen, recall = kept, None
+        open_ = {param.name for param in chosen_by_rows(wanted.type, given)}
+        is_due = bool(open_) and (kept is None or not open_ <= kept.search_params.keys())
+        if (changes or is_due) and not dry_run:
             measuring = time.perf_counter()
-            recall = next(iter(measure_recall(index, wanted, [config.index.search_params])), None)
+            params = {k: v for k, v in wanted.params.items() if k not in configured.params}
+            search, recall = choose_search_params(index, wanted, given)
+            chosen = Chosen(wanted, rows, params, search, recall) if params or search else None
+            if chosen is not None:
+                index.keep(chosen.as_property())
             seconds["measure"] = time.perf_counter() - measuring
-        rows = index.count()
+        if store is not None and not dry_run:
+            store.use_index(wanted, chosen)
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error
     seconds["total"] = time.perf_counter() - started
-    was = before.to_dict() if before else {}
-    return IndexChange(was, wanted.to_dict(), changes, rows, seconds, recall, dry_run)
+    return IndexChange(
+        before=before.to_dict() if before else {},
+        after=wanted.to_dict(),
+        changes=changes,
+        rows=rows,
+        chosen=chosen.to_dict() if chosen else {},
+        seconds=seconds,
+        recall=recall,
+        dry_run=dry_run,
+    )
+
+
+def _settled(configured: Index, kept: Chosen | None, rows: int) -> Index:
+    """Return the configured index with what was chosen, or is chosen now for so many rows."""
+    params = {**(kept.params if kept else {}), **configured.params}
+    return Index(configured.type, configured.metric, params).for_rows(rows)
+
+
+def _rows_of_a_segment(config: Config, rows: int) -> int:
+    """Tell how many rows one index covers: Milvus builds one for each segment."""
+    section = config.vector_store
+    if not section.is_lite:  # its segments hold some 100,000 rows and more
+        return rows
+    return rows // max(1, len(index_files(section.uri, section.collection, VECTOR_FIELD)))
 
 
 def _find(config: Config) -> DenseIndex:

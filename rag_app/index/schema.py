@@ -14,9 +14,12 @@ class IndexStatus(Record):
     Attributes
     ----------
     configured, built
-        "type", "metric" and "params"; what is configured also has "search_params".
+        "type", "metric", "params" and "search_params": as they are set, and as they are used.
+    chosen
+        Those "params" and "search_params" that are not set and follow the rows, the "rows" that
+        there were, and the "recall" that was measured; empty: nothing was chosen.
     differs
-        What differs between the two, in words; empty: nothing.
+        What is configured and not built, in words; empty: nothing.
     backend
         "Milvus Lite" or "Milvus server", and its version.
     read_back
@@ -34,6 +37,7 @@ class IndexStatus(Record):
     backend: str
     configured: Mapping[str, Any]
     built: Mapping[str, Any]
+    chosen: Mapping[str, Any]
     differs: tuple[str, ...]
     read_back: tuple[Mapping[str, Any], ...]
     rows: int
@@ -55,17 +59,20 @@ class IndexChange(Record):
         What differs between the two, in words; empty: there was nothing to do.
     rows
         Rows in the collection, none of them written again.
+    chosen
+        As in `IndexStatus`.
     seconds
         By step: "release", "drop", "create", "load", "probe", "measure", and "total".
     recall
-        Share of the truly nearest rows that a search of what was built finds; None if nothing was
-        built, or there are too few rows to tell.
+        Share of the truly nearest rows that a search finds now; None if nothing was built or
+        chosen, or there are too few rows to tell.
     """
 
     before: Mapping[str, Any]
     after: Mapping[str, Any]
     changes: tuple[str, ...]
     rows: int
+    chosen: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     recall: float | None = None
     dry_run: bool = False

@@ -43,7 +43,7 @@ FIRST_SLICE = 32
 SLICE_SECONDS = 1.0
 """Between two looks at Ctrl-C and two ticks of the progress bar."""
 
-STAGES = ("plan", "read", "embed", "write", "total")
+STAGES = ("plan", "read", "embed", "write", "index", "total")
 
 ShowProgress = Callable[[IngestProgress], None]
 

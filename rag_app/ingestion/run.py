@@ -106,8 +106,6 @@ def ingest(
     if dry_run:
         _read_all(config, plan, tally)
     else:
-        if store and apply_index(config, store=store).changes:
-            plan.notes.append(f"rebuilt the index as {config.index.type}")
         if plan.to_write:
             embedder = make_embedder() if make_embedder else build_embedder(config.embedding)
             plan.notes.append(describe(embedder, config.embedding))
@@ -127,6 +125,8 @@ def ingest(
             _delete(store, plan, tally, prune=prune)
             written = {file.document_id for file in tally.done}
             store.settle(len({*stored, *written} - tally.removed))
+            if not tally.stop.is_set():
+                _fit_index(config, store, plan, tally)
     tally.seconds["total"] = time.perf_counter() - started
     return _report(plan, tally, store, stored, pruned=prune, dry_run=dry_run)
 
@@ -171,6 +171,14 @@ def _read_all(config: Config, plan: Plan, tally: Tally) -> None:
             tally.left_out.add(file)
         else:
             tally.done.add(file)
+
+
+def _fit_index(config: Config, store: CollectionStore, plan: Plan, tally: Tally) -> None:
+    """Make the index the configured one, and fit for the rows that there are now."""
+    with tally.timed("index"):
+        change = apply_index(config, store=store, anew=False)
+    if change.changes:
+        plan.notes.append(f"rebuilt the index: {'; '.join(change.changes)}")
 
 
 def _delete(store: CollectionStore, plan: Plan, tally: Tally, *, prune: bool) -> None:

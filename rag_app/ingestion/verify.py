@@ -19,6 +19,7 @@ from rag_app.index.bench.recall import measure_recall
 from rag_app.ingestion.absence import Absence, Doubt
 from rag_app.ingestion.plan import mostly_gone
 from rag_app.ingestion.run import ingest
+from rag_app.milvus.chosen import read_chosen
 from rag_app.milvus.collection import CollectionStore, StoredDocument
 from rag_app.milvus.errors import FAILURES, as_store_error
 from rag_app.milvus.store import find_index, lost_rows, open_store
@@ -79,16 +80,17 @@ def _probe(config: Config, *, repair: bool) -> tuple[float | None, list[Problem]
         built = index.read() if index else None
         if index is None or built is None:
             return None, []
-        given = config.index.search_params
-        recalls = measure_recall(index, built, [given])
-        if not recalls or recalls[0] >= LEAST_RECALL:
-            return next(iter(recalls), None), []
-        detail = f"a search finds {recalls[0]:.2f} of what an exact search finds"
+        chosen = read_chosen(index.properties(), built)
+        asked = [{**(chosen.search_params if chosen else {}), **config.index.search_params}]
+        recall = next(measure_recall(index, built, asked), None)
+        if recall is None or recall >= LEAST_RECALL:
+            return recall, []
+        detail = f"a search finds {recall:.2f} of what an exact search finds"
         if repair:
             index.replace(built)
-            recalls = measure_recall(index, built, [given])
-        mended = recalls[0] >= LEAST_RECALL
-        return recalls[0], [Problem("index", section.collection, detail, repaired=mended)]
+            recall = next(measure_recall(index, built, asked))
+        mended = recall >= LEAST_RECALL
+        return recall, [Problem("index", section.collection, detail, repaired=mended)]
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error
 

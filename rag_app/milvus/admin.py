@@ -13,6 +13,7 @@ from pymilvus.client.types import LoadState
 
 from rag_app.config.sections import COLLECTION_NAME, Config
 from rag_app.errors import CollectionMismatchError, InputError
+from rag_app.milvus.chosen import read_chosen
 from rag_app.milvus.dense_index import DenseIndex
 from rag_app.milvus.errors import FAILURES, as_store_error
 from rag_app.milvus.lite import check_collection, collection_faults, remove_collection
@@ -46,7 +47,8 @@ class CollectionInfo(Record):
         What is wrong with its files (Milvus Lite); such a collection is not opened, so that nothing
         else is known of it.
     index
-        Over the vectors: type, metric, params; empty: there is none that rag_app knows of.
+        Over the vectors: type, metric, params; empty: there is none that rag_app knows of. What
+        was "chosen" for its rows has its own key there, as `rag_app.index.schema` tells it.
     """
 
     name: str
@@ -276,7 +278,9 @@ def _index(
         return {}
     section = config.vector_store
     built = DenseIndex(client, name, lite=section.is_lite, timeout=section.timeout).read()
-    return built.to_dict() if built else {}
+    chosen = read_chosen(described.get("properties", {}), built)
+    told = {"chosen": chosen.to_dict()} if chosen else {}
+    return {**built.to_dict(), **told} if built else {}
 
 
 def _aliases(client: MilvusClient, config: Config, described: dict[str, Any]) -> list[str]:

@@ -20,9 +20,10 @@ from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_
 from llama_index.vector_stores.milvus.base import IndexManagement
 from pydantic import PrivateAttr
 
-from rag_app.config.index_types import Index
+from rag_app.config.index_types import Index, Value
 from rag_app.config.sections import Config, RetrievalSection
 from rag_app.errors import InputError
+from rag_app.milvus.chosen import Chosen
 from rag_app.milvus.expression import to_expression
 from rag_app.milvus.kept import Kept
 from rag_app.milvus.lite_check import position
@@ -97,26 +98,33 @@ class CollectionStore(MilvusStore):
     ----------
     language
         Whose words its rows count, one of `rag_app.search.terms.LANGUAGES`; None: they count none.
+    chosen
+        What was chosen for its rows, and is searched with where nothing is configured.
     """
 
     _retrieval: RetrievalSection = PrivateAttr()
     _terms: TermAnalyzer | None = PrivateAttr()
     _search: MilvusSearch = PrivateAttr()
     _shortened: int = PrivateAttr(default=0)
+    _configured: Mapping[str, Value] = PrivateAttr()
 
-    def __init__(self, config: Config, index: Index, language: str | None) -> None:
-        section = config.vector_store
+    def __init__(
+        self, config: Config, index: Index, language: str | None, chosen: Chosen | None = None
+    ) -> None:
+        section, configured = config.vector_store, config.index.search_params
         super().__init__(
             section,
             similarity_metric=index.metric,  # which may differ from the configured one
-            search_config=dict(config.index.search_params),
+            search_config=dict(configured),
             index_management=IndexManagement.NO_VALIDATION,
             batch_size=BATCH_SIZE,
             upsert_mode=True,
         )
         self._retrieval = config.retrieval
         self._terms = TermAnalyzer(language) if language else None
-        self._search = MilvusSearch(self._call, index, config.index.search_params, self._terms)
+        self._configured = configured
+        self._search = MilvusSearch(self._call, index, configured, self._terms)
+        self.use_index(index, chosen)
 
     @classmethod
     def class_name(cls) -> str:
@@ -314,9 +322,11 @@ class CollectionStore(MilvusStore):
         """The index over the vectors, as it was when the collection was opened."""
         return self._search.index
 
-    def use_index(self, index: Index) -> None:
-        """Take notice of another index that was built over the vectors."""
+    def use_index(self, index: Index, chosen: Chosen | None = None) -> None:
+        """Take notice of another index that was built over the vectors, or of another choice."""
+        by_rows = chosen.search_params if chosen else {}
         self._search.index = index
+        self._search.given = {**by_rows, **self._configured}
         self.similarity_metric = index.metric
 
     def _row(self, node: BaseNode) -> dict[str, Any]:

@@ -39,7 +39,10 @@ _LOG = logging.getLogger("rag_app")
 
 
 def configured_index(config: Config) -> Index:
-    """Tell the index that a configuration asks for, with all its build parameters."""
+    """Tell the index that a configuration asks for.
+
+    Build parameters that follow the number of rows are in it only if they are configured.
+    """
     index = config.index
     params = build_params(index.type, index.params, lite=config.vector_store.is_lite)
     return Index(index.type, index.metric, params)
@@ -92,6 +95,14 @@ class DenseIndex:
         fields = self.client.describe_collection(**self._names)["fields"]
         field = next(field for field in fields if field["name"] == VECTOR_FIELD)
         return int(field["params"]["dim"])
+
+    def properties(self) -> dict[str, str]:
+        """Return the collection's properties."""
+        return dict(self.client.describe_collection(**self._names).get("properties", {}))
+
+    def keep(self, properties: Mapping[str, str]) -> None:
+        """Write properties of the collection; its others stay."""
+        self.client.alter_collection_properties(properties=dict(properties), **self._names)
 
     def describe(self) -> dict[str, Any]:
         """Return what Milvus tells of the index; empty if there is none."""
@@ -197,6 +208,11 @@ class DenseIndex:
     def complete(self, wanted: Index) -> Index:
         """Load the collection; build what a killed process left unfinished.
 
+        Parameters
+        ----------
+        wanted
+            What to build then; parameters that follow the number of rows may be left open.
+
         Returns
         -------
         Index
@@ -211,6 +227,7 @@ class DenseIndex:
     def _complete(self, wanted: Index) -> Index:
         built = self.read()
         if built is None:
+            wanted = wanted.for_rows(self.count())
             _LOG.warning("the index is missing, as after a killed process: building %s", wanted)
             self.release()
             self.build(wanted)
@@ -220,6 +237,7 @@ class DenseIndex:
         except FAILURES as error:
             if not self._lite:
                 raise
+            wanted = wanted.for_rows(self.count())
             _LOG.warning("the index cannot be loaded (%s): building %s", message_of(error), wanted)
             self.replace(wanted)
             return wanted

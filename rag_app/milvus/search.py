@@ -35,7 +35,7 @@ class MilvusSearch:
     index
         The index over the vectors that is there.
     given
-        The configured search parameters.
+        The search parameters that are configured, or were chosen for the rows.
     terms
         What rows were analysed with; None: the collection has no words.
     """
@@ -49,7 +49,7 @@ class MilvusSearch:
     ) -> None:
         self._call = call
         self.index = index
-        self._given = given
+        self.given = given
         self._terms = terms
         self._sample: Vectors | None = None
         self._most_found = 0
@@ -58,7 +58,7 @@ class MilvusSearch:
         self, asked: Asked, limit: int, *, with_vectors: bool = False
     ) -> list[list[Hit]]:
         """Search by nearness: a list of hits for each question, best first."""
-        params = search_params(self.index, self._given, limit)
+        params = search_params(self.index, self.given, limit)
         fields = [VECTOR_FIELD] if with_vectors else []
         sign = -1 if self.index.metric == "L2" else 1  # a distance is better the smaller it is
         found = [

@@ -16,6 +16,7 @@ from rag_app.config.index_checks import dimension_fault, faults, index_error, se
 from rag_app.config.sections import Config, VectorStoreSection
 from rag_app.errors import InputError, VectorStoreError
 from rag_app.milvus import words as word_index
+from rag_app.milvus.chosen import read_chosen
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.dense_index import DenseIndex, configured_index
 from rag_app.milvus.errors import FAILURES, as_store_error, message_of
@@ -76,8 +77,9 @@ def find_store(
             _ensure_words(index, config)
         # Every collection of Milvus Lite reopens released, and LlamaIndex's store never loads it.
         built = index.complete(configured_index(config))
-        language = language_of(config, _properties(index.client, section)) if has_words else None
-        store = CollectionStore(config, built, language)
+        properties = _properties(index.client, section)
+        language = language_of(config, properties) if has_words else None
+        store = CollectionStore(config, built, language, read_chosen(properties, built))
         if counted and (lost := lost_rows(config, store)):
             raise VectorStoreError(
                 f"the collection {section.collection!r} in {section.uri} lost rows: {lost}",
@@ -190,7 +192,7 @@ def open_store(config: Config, *, counted: bool = True, exact: bool = False) -> 
             "ingest something first: rag-app ingest docs/",
         )
     wanted = configured_index(config)
-    if store.built_index != wanted:
+    if store.built_index.changes(wanted):
         _LOG.warning(
             "the index is %s, the configuration says %s; to have that: rag-app index apply",
             store.built_index,
@@ -215,7 +217,7 @@ def create_store(config: Config, dimension: int) -> CollectionStore:
         check_collection(section.uri, section.collection)
         clear_leftover(section.uri, section.collection)
     try:
-        index, wanted = _index(client, config), configured_index(config)
+        index, wanted = _index(client, config), configured_index(config).for_rows(0)
         check_dimension(config, dimension)
         has_words = _create(index, config, dimension)
         if has_words:

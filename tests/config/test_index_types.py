@@ -61,7 +61,6 @@ def test_metrics_that_a_type_does_not_know_are_refused(
             "nprobe = 9, more than nlist = 8",
             "index.search_params.nprobe to at most 8",
         ),
-        ({"type": "IVF_FLAT", "search_params": {"nprobe": 129}}, "nlist = 128", "at most 128"),
         ({"type": "HNSW", "search_params": {"ef": 4}}, "similarity_top_k = 5", "at least 5"),
         ({"type": "AUTOINDEX", "search_params": {"level": 2}}, "'level'", "use ef"),
         ({"type": "HNSW_SQ", "params": {"sq_type": "SQ6"}}, "HNSW_SQ on Milvus Lite", "use M"),
@@ -142,8 +141,30 @@ def test_m_of_ivf_pq_divides_the_dimension() -> None:
 
 def test_defaults_are_put_in() -> None:
     assert build_params("HNSW", {"M": 8}, lite=True) == {"M": 8, "efConstruction": 200}
-    assert build_params("SCANN", {}, lite=False) == {"nlist": 128, "with_raw_data": True}
+    assert build_params("SCANN", {}, lite=False) == {"with_raw_data": True}
+    assert build_params("SCANN", {"nlist": 7}, lite=False) == {"nlist": 7, "with_raw_data": True}
     assert build_params("HNSW_SQ", {}, lite=False) == {"M": 16, "efConstruction": 200}
+
+
+@pytest.mark.parametrize(
+    ("rows", "nlist"), [(0, 128), (1, 1), (9, 9), (158, 50), (10_000, 400), (10**9, 65_536)]
+)
+def test_clusters_follow_the_number_of_rows_unless_configured(rows: int, nlist: int) -> None:
+    params = build_params("IVF_PQ", {}, lite=False)
+    assert Index("IVF_PQ", "L2", params).for_rows(rows).params == {**params, "nlist": nlist}
+    configured = Index("IVF_FLAT", "L2", {"nlist": 12})
+    assert configured.for_rows(rows) == configured
+    assert Index("HNSW", "L2", {"M": 8}).for_rows(rows).params == {"M": 8}
+
+
+def test_what_is_not_asked_for_is_no_change() -> None:
+    built = Index("IVF_FLAT", "COSINE", {"nlist": 50})
+    assert built.changes(Index("IVF_FLAT", "COSINE")) == ()
+    assert built.changes(Index("IVF_FLAT", "L2", {"nlist": 9})) == (
+        "metric COSINE → L2",
+        "nlist 50 → 9",
+    )
+    assert built.changes(Index("FLAT", "COSINE")) == ("type IVF_FLAT → FLAT",)
 
 
 def test_search_parameters_fit_what_is_asked_for() -> None:

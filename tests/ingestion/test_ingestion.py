@@ -285,7 +285,8 @@ def test_index_change_rebuilds_without_new_rows(
     monkeypatch.setattr(ingestion, "build_embedder", lambda _: pytest.fail("loaded the model"))
     changed = make_config(chunking__size=20, chunking__overlap=0, index__type="HNSW")
     report = ingest(changed, [docs])
-    assert report.notes == ("rebuilt the index as HNSW",)
+    assert len(report.notes) == 1
+    assert report.notes[0].startswith("rebuilt the index: type AUTOINDEX → HNSW")
     assert (report.nodes_written, report.rows) == (0, first.rows)
     assert open_store(changed).built_index.params == {"M": 16, "efConstruction": 200}
     assert ingest(changed, [docs]).notes == ()

@@ -83,7 +83,7 @@ def measure_indexes(
                 check_backend(copy.index.client, config, type_)
             version = backend.rpartition(" ")[2]
             wanted = [
-                _index(config, type_, dimension)
+                _index(config, type_, dimension).for_rows(rows)
                 for type_ in types or _buildable(config, version, dimension)
             ]
             exact = Exact(questions, metric, top_k)

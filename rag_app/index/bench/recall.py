@@ -1,6 +1,6 @@
 """What an index finds of what an exact search finds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,13 +67,13 @@ class Exact:
 
 def measure_recall(
     index: DenseIndex, built: Index, asked: Iterable[Mapping[str, Any]]
-) -> list[float]:
+) -> Iterator[float]:
     """Measure an index on rows of its own collection, for each set of search parameters.
 
-    Returns
-    -------
-    list of float
-        One for each; empty if there are too few rows to tell.
+    Yields
+    ------
+    float
+        One for each, as it is asked for; none if there are too few rows to tell.
     """
     questions: Vectors | None = None
     exact: Exact | None = None
@@ -83,8 +83,9 @@ def measure_recall(
             exact = Exact(questions, built.metric, NEIGHBOURS + 1)
         exact.add(block)
     if questions is None or exact is None or len(questions) <= NEIGHBOURS:
-        return []
-    every = [search_params(built, given, NEIGHBOURS + 1) for given in asked]
-    recalls = [exact.recall(index.nearest(questions, NEIGHBOURS + 1, each)) for each in every]
-    # Each question is a row, and the first that it finds.
-    return [((NEIGHBOURS + 1) * recall - 1) / NEIGHBOURS for recall in recalls]
+        return
+    for given in asked:
+        searched = search_params(built, given, NEIGHBOURS + 1)
+        recall = exact.recall(index.nearest(questions, NEIGHBOURS + 1, searched))
+        # Each question is a row, and the first that it finds.
+        yield ((NEIGHBOURS + 1) * recall - 1) / NEIGHBOURS
