@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rag_app.milvus.lite_seals import SEAL, checksum
+from rag_app.milvus.lite_seals import LOG_SEAL, SEAL, checksum, log_fault
 
 MANIFEST = "manifest.json"
 SCHEMA = "schema.json"
@@ -53,6 +53,12 @@ def find_faults(folder: Path) -> Iterator[str]:
             fault = _parquet_fault(folder / "partitions" / partition / name)
             if fault:
                 yield f"partitions/{partition}/{name} {fault}"
+    for log in sorted((folder / "wal").glob("wal_*.arrow")):
+        if fault := log_fault(log):
+            yield (
+                f"wal/{log.name} {fault} (it holds the last writes before a process was killed; to "
+                f"go on without them, delete it and its {LOG_SEAL} and ingest again)"
+            )
 
 
 def has_content(folder: Path) -> bool:

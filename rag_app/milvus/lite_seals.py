@@ -2,14 +2,15 @@
 
 Lite reads back what it finds: three flipped bytes were other texts, other vectors or no rows at
 all, without a word. `install` makes it write a checksum into each file, where its own readers
-overlook it: a key in its JSON files, Parquet's own page checksums, a trailer behind an index. Files
-that were written without (before, or by another program) are taken as they are; an index is built
-again.
+overlook it: a key in its JSON files, Parquet's own page checksums, a trailer behind an index, a
+file beside each write-ahead file. Files that were written without (before, or by another program)
+are taken as they are; an index is built again.
 """
 
 import json
 import logging
 import os
+import struct
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,12 @@ from typing import Any
 
 SEAL = "rag_app_crc32"
 """The key of a JSON file's checksum."""
+
+LOG_SEAL = ".crc"
+"""What the name of a write-ahead file's checksums ends with."""
+
+_STRETCH = struct.Struct("<QI")
+"""One write: where in the file it ends, and the checksum from where the one before ended."""
 
 _TRAILER = b"rag_app\0"
 _BLOCK = 1 << 20
@@ -26,7 +33,7 @@ _LOG = logging.getLogger("rag_app")
 def install() -> None:
     """Make this process's Milvus Lite write checksums. Does nothing the second time."""
     from milvus_lite import db
-    from milvus_lite.storage import data_file, delta_file, manifest, segment
+    from milvus_lite.storage import data_file, delta_file, manifest, segment, wal
 
     if isinstance(data_file.pq, SimpleNamespace):
         return
@@ -34,6 +41,7 @@ def install() -> None:
     _seal_manifest(manifest.Manifest)
     _seal_schema(db)
     _seal_indexes(segment.Segment)
+    _seal_logs(wal)
 
 
 def checksum(payload: dict[str, Any]) -> int:
@@ -98,6 +106,62 @@ def _seal_indexes(segment: Any) -> None:
     segment.build_or_load_index = sealed
 
 
+def _seal_logs(module: Any) -> None:
+    """Write a checksum of each write, after the write: one that was not finished has none."""
+    wal, clean = module.WAL, module._cleanup_old_wals
+    insert, delete = wal.write_insert, wal.write_delete
+
+    def sealed_insert(self: Any, batch: Any) -> None:
+        insert(self, batch)
+        _seal_to(Path(self.data_path), self._data_size_bytes)
+
+    def sealed_delete(self: Any, batch: Any) -> None:
+        delete(self, batch)
+        _seal_to(Path(self.delta_path), self._delta_size_bytes)
+
+    def clean_all(folder: str, number: int) -> None:
+        clean(folder, number)
+        for seal in Path(folder).glob(f"*{LOG_SEAL}"):
+            if not seal.with_suffix("").exists():
+                seal.unlink(missing_ok=True)
+
+    wal.write_insert, wal.write_delete = sealed_insert, sealed_delete
+    module._cleanup_old_wals = clean_all
+
+
+def _seal_to(log: Path, end: int) -> None:
+    seal = log.with_name(log.name + LOG_SEAL)
+    before = 0
+    if seal.exists():
+        told = seal.read_bytes()[-_STRETCH.size :]
+        before = _STRETCH.unpack(told)[0] if len(told) == _STRETCH.size else end
+        if before >= end:  # of a former file of this name
+            seal.unlink()
+            before = 0
+    with seal.open("ab") as sealed:
+        sealed.write(_STRETCH.pack(end, _crc_of(log, end - before, start=before)))
+
+
+def log_fault(log: Path) -> str:
+    """Say what is wrong with a write-ahead file; empty: nothing that its checksums tell.
+
+    What comes after the last of them was being written when a process was killed; whoever asked for
+    it never heard that it was done.
+    """
+    seal = log.with_name(log.name + LOG_SEAL)
+    if not seal.exists():
+        return ""
+    told, start = seal.read_bytes(), 0
+    size = log.stat().st_size
+    for end, crc in _STRETCH.iter_unpack(told[: len(told) // _STRETCH.size * _STRETCH.size]):
+        if end > size:
+            return f"ends after {size:,} bytes, of {end:,} that were written"
+        if _crc_of(log, end - start, start=start) != crc:
+            return f"is not as it was written: a checksum differs behind byte {start:,}"
+        start = end
+    return ""
+
+
 def is_sealed(file: Path) -> bool:
     """Whether an index file ends with the checksum of all that comes before."""
     length = len(_TRAILER) + 4
@@ -110,9 +174,10 @@ def is_sealed(file: Path) -> bool:
     return trailer == _TRAILER + _crc_of(file, size).to_bytes(4, "little")
 
 
-def _crc_of(file: Path, size: int | None = None) -> int:
+def _crc_of(file: Path, size: int | None = None, *, start: int = 0) -> int:
     crc, left = 0, file.stat().st_size if size is None else size
     with file.open("rb") as read:
+        read.seek(start)
         while left > 0 and (block := read.read(min(_BLOCK, left))):
             crc = zlib.crc32(block, crc)
             left -= len(block)
