@@ -22,7 +22,8 @@ from rag_app.documents.read import read
 from rag_app.embedding.base import Embedder
 from rag_app.errors import RowsRefusedError
 from rag_app.ingestion.plan import Plan
-from rag_app.milvus.collection import CollectionStore, StoredRow
+from rag_app.milvus.collection import CollectionStore
+from rag_app.milvus.rows import StoredRow
 from rag_app.milvus.store import create_store
 from rag_app.schema import FileWarning, IngestProgress, SkippedFile
 

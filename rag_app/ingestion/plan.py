@@ -13,7 +13,7 @@ from rag_app.documents.file_types import UnreadableFileError
 from rag_app.documents.read import content_hash
 from rag_app.errors import InputError
 from rag_app.ingestion.absence import Absence, Doubt
-from rag_app.milvus.collection import StoredDocument
+from rag_app.milvus.rows import StoredDocument
 from rag_app.schema import SkippedFile
 
 

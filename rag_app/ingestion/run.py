@@ -19,7 +19,8 @@ from rag_app.errors import InputError
 from rag_app.index.apply import apply_index
 from rag_app.ingestion.pipeline import Pipeline, ShowProgress, Tally
 from rag_app.ingestion.plan import Plan, make_plan
-from rag_app.milvus.collection import CollectionStore, StoredDocument
+from rag_app.milvus.collection import CollectionStore
+from rag_app.milvus.rows import StoredDocument
 from rag_app.milvus.store import find_index, find_store
 from rag_app.milvus.words import MAX_BYTES
 from rag_app.milvus.writing import ENOUGH, in_turn

@@ -20,8 +20,9 @@ from rag_app.ingestion.absence import Absence, Doubt
 from rag_app.ingestion.plan import mostly_gone
 from rag_app.ingestion.run import ingest
 from rag_app.milvus.chosen import read_chosen
-from rag_app.milvus.collection import CollectionStore, StoredDocument
+from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.errors import FAILURES, as_store_error
+from rag_app.milvus.rows import StoredDocument
 from rag_app.milvus.store import find_index, lost_rows, open_store
 from rag_app.milvus.stored_documents import names_of
 from rag_app.milvus.writing import ENOUGH, in_turn

@@ -1,13 +1,11 @@
-"""The rows of an open collection: write, search, list and delete, as a LlamaIndex vector store."""
+"""An open collection as a LlamaIndex vector store: nodes are written, and found by questions."""
 
 import asyncio
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from llama_index.core.schema import BaseNode, NodeWithScore, TextNode
+from llama_index.core.schema import BaseNode, NodeWithScore
 from llama_index.core.vector_stores.types import (
     FilterOperator,
     MetadataFilter,
@@ -25,72 +23,18 @@ from rag_app.config.sections import Config, RetrievalSection
 from rag_app.errors import InputError
 from rag_app.milvus.chosen import Chosen
 from rag_app.milvus.expression import to_expression
-from rag_app.milvus.kept import Kept
-from rag_app.milvus.lite_check import position
-from rag_app.milvus.lite_files import collection_folder
-from rag_app.milvus.literals import among, quoted
-from rag_app.milvus.node_store import BATCH_SIZE, MilvusStore
+from rag_app.milvus.literals import among
+from rag_app.milvus.node_store import BATCH_SIZE
+from rag_app.milvus.rows import DocumentRows, batches
 from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD, MilvusSearch
 from rag_app.milvus.words import TERMS_FIELD, fit
 from rag_app.search.copies import choose
 from rag_app.search.modes import Asked, find_mode, named_by_llama_index
 from rag_app.search.terms import TermAnalyzer
 
-BATCH_BYTES = 16_000_000
-"""Of texts in a call. A server refuses calls of 64 MB (its proxy.grpc.serverMaxRecvSize), and 1,000
-rows may have twice that."""
 
-_OUR_ID = re.compile(r"[0-9a-f]{32}\Z")
-_DOCUMENT_FIELDS = "doc_id path title type size root content_hash node_count".split()  # noqa: SIM905
-
-Span = tuple[str, int, int]
-"""Document id, and the first and the last position in it."""
-
-
-@dataclass
-class StoredDocument:
-    """A document as its rows tell it: `hashes` counts its rows by content hash."""
-
-    id: str
-    path: str
-    title: str
-    type: str
-    size: int
-    root: str
-    node_count: int
-    hashes: dict[str, int]
-
-    @property
-    def nodes(self) -> int:
-        """How many rows it has."""
-        return sum(self.hashes.values())
-
-    @property
-    def folder(self) -> Path:
-        """The ingested folder that its path is relative to."""
-        return Path(self.root)
-
-    @property
-    def file(self) -> Path:
-        """Where its file lay when it was ingested."""
-        return self.folder / self.path
-
-    def is_complete(self, content_hash: str) -> bool:
-        """Whether its rows are all of this version, and all there."""
-        return self.hashes == {content_hash: self.node_count}
-
-
-@dataclass(frozen=True)
-class StoredRow:
-    """A row's id, text and vector."""
-
-    id: str
-    text: str
-    vector: list[float]
-
-
-class CollectionStore(MilvusStore):
-    """The documents of an open collection, and searching among their nodes.
+class CollectionStore(DocumentRows):
+    """The documents of an open collection, written and searched, as LlamaIndex's stores are.
 
     Search results come best first, scores are higher for better ones.
 
@@ -134,7 +78,7 @@ class CollectionStore(MilvusStore):
     def add(self, nodes: Sequence[BaseNode], **_: Any) -> list[str]:
         """Write nodes with their embeddings; a node that is there already is replaced."""
         ids = []
-        for rows in _batches(map(self._row, nodes)):
+        for rows in batches(map(self._row, nodes)):
             # Milvus Lite's upsert keeps what the old row has and the new one has not; its insert
             # replaces. A server's insert would write the row twice, and its upsert replaces.
             self._call("insert" if self._is_lite else "upsert", data=rows)
@@ -241,77 +185,6 @@ class CollectionStore(MilvusStore):
         """Search as `query` does, from any event loop."""
         return await asyncio.to_thread(self.query, query, **kwargs)
 
-    def documents(self) -> dict[str, StoredDocument]:
-        """Tell which documents were ingested, by id, in the order of their paths."""
-        found: dict[str, StoredDocument] = {}
-        for row in self._rows('doc_id != ""', ["id", *_DOCUMENT_FIELDS]):
-            if not is_ours(row):
-                continue
-            document = found.get(row["doc_id"])
-            if document is None:
-                fields = {key: row[key] for key in _DOCUMENT_FIELDS if key != "content_hash"}
-                document = StoredDocument(id=fields.pop("doc_id"), hashes={}, **fields)
-                found[document.id] = document
-            row_hash = row["content_hash"]
-            document.hashes[row_hash] = document.hashes.get(row_hash, 0) + 1
-        return dict(sorted(found.items(), key=lambda item: (item[1].path, item[1].root)))
-
-    def rows_of(self, document_id: str) -> list[StoredRow]:
-        """Return the rows that an ingest made of a document, with their vectors, in no order."""
-        fields = ["id", "text", VECTOR_FIELD, *_DOCUMENT_FIELDS]
-        rows = self._rows(f"doc_id == {quoted(document_id)}", fields)
-        return [
-            StoredRow(row["id"], row["text"], row[VECTOR_FIELD]) for row in rows if is_ours(row)
-        ]
-
-    def nodes_of(self, document_id: str) -> list[TextNode]:
-        """Return a document's nodes in document order."""
-        nodes = self._nodes(f"doc_id == {quoted(document_id)}")
-        return sorted(nodes, key=lambda node: (node.start_char_idx or 0, node.node_id))
-
-    def nodes_in(self, spans: Sequence[Span]) -> list[TextNode]:
-        """Return the nodes of many stretches of documents, in no order."""
-        expression = " or ".join(
-            f"(doc_id == {quoted(document)} and position >= {first:d} and position <= {last:d})"
-            for document, first, last in spans
-        )
-        return self._nodes(expression) if spans else []
-
-    def texts(self) -> Iterator[tuple[str, str, str]]:
-        """Yield document id, node id and text of every row that an ingest made."""
-        for row in self._rows('doc_id != ""', ["id", "text", *_DOCUMENT_FIELDS]):
-            if is_ours(row):
-                yield row["doc_id"], row["id"], row["text"]
-
-    def vectors(self) -> Iterator[list[float]]:
-        """Yield the vector of every row."""
-        for row in self._rows('id != ""', [VECTOR_FIELD]):
-            yield row[VECTOR_FIELD]
-
-    def count(self) -> int:
-        """Count the collection's rows."""
-        rows = self._call(
-            "query", filter="", output_fields=["count(*)"], consistency_level="Strong"
-        )
-        return int(rows[0]["count(*)"])
-
-    def flush(self) -> None:
-        """Seal what was written: unflushed rows are searched very slowly."""
-        self._call("flush")
-
-    def settle(self, documents: int) -> None:
-        """Seal what was written, and keep in mind how many documents and rows that are.
-
-        Milvus Lite goes back to an older state without a word; `find_store` then knows.
-        """
-        self.flush()
-        if not self._is_lite:
-            return
-        now = position(collection_folder(self._uri, self.collection_name))
-        if now is not None and not now.has_log:
-            kept = Kept(documents, self.count(), now.version, now.writes)
-            self._call("alter_collection_properties", properties=kept.as_property())
-
     @property
     def shortened(self) -> int:
         """How many rows were written without all of their words, which Milvus has no room for."""
@@ -349,29 +222,6 @@ class CollectionStore(MilvusStore):
             "text": node.get_content(),
             VECTOR_FIELD: node.get_embedding(),
         }
-
-
-def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    size = 0
-    for row in rows:
-        added = sum(len(value.encode()) for value in row.values() if isinstance(value, str))
-        if batch and (len(batch) == BATCH_SIZE or size + added > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += added
-    if batch:
-        yield batch
-
-
-def is_ours(row: Mapping[str, Any]) -> bool:
-    """Whether an ingest made a row; others come from LlamaIndex applications, with any ids."""
-    return (
-        all(key in row for key in _DOCUMENT_FIELDS)
-        and _OUR_ID.match(row["doc_id"]) is not None
-        and _OUR_ID.match(row["id"]) is not None
-    )
 
 
 def _filters_of(query: VectorStoreQuery) -> MetadataFilters | None:

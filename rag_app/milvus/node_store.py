@@ -48,7 +48,7 @@ class MilvusStore(MilvusVectorStore):
         self._is_lite = section.is_lite
 
     def delete(self, ref_doc_id: str, **_: Any) -> None:
-        """Delete all rows of a document, whoever wrote them."""
+        """Delete all rows of a document."""
         self._call("delete", filter=f"doc_id == {quoted(ref_doc_id)}")
 
     async def adelete(self, ref_doc_id: str, **kwargs: Any) -> None:

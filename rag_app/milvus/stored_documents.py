@@ -8,7 +8,7 @@ from typing import Any
 
 from rag_app.config.sections import Config
 from rag_app.errors import InputError
-from rag_app.milvus.collection import StoredDocument
+from rag_app.milvus.rows import StoredDocument
 from rag_app.milvus.store import open_store
 from rag_app.schema import DocumentInfo
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from llama_index.core.schema import NodeRelationship, NodeWithScore, TextNode
 from pydantic import Field
 
-from rag_app.milvus.collection import Span
+from rag_app.milvus.rows import Span
 
 FetchSpans = Callable[[Sequence[Span]], list[TextNode]]
 

@@ -24,7 +24,7 @@ from rag_app import build_retriever
 from rag_app.config.sections import Config
 from rag_app.errors import CollectionMismatchError, InputError, RowsRefusedError, VectorStoreError
 from rag_app.ingestion.run import ingest
-from rag_app.milvus import collection, made_by
+from rag_app.milvus import made_by, rows
 from rag_app.milvus.admin import list_collections
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.lite_files import release
@@ -146,7 +146,7 @@ def test_rows_are_written_in_calls_that_a_server_takes(
         return call(self, method, **arguments)
 
     monkeypatch.setattr(CollectionStore, "_call", count)
-    monkeypatch.setattr(collection, "BATCH_BYTES", 10_000)
+    monkeypatch.setattr(rows, "BATCH_BYTES", 10_000)
     store.add([node("x" * 6_000, number) for number in range(3)])
     store.add([node("x", number) for number in range(3, 6)])
     assert calls == [1, 1, 1, 3]
@@ -190,6 +190,24 @@ def test_deleting_a_document_leaves_the_others(store: CollectionStore) -> None:
     store.delete(ID)
     assert store.count() == 1
     assert list(store.documents()) == [other]
+
+
+def test_deleting_a_document_leaves_rows_that_another_program_wrote(
+    store: CollectionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = TextNode(id_="5b5ccf2e-6a5e-4c3a-9f2f-0d2f5d8f9f0e", text="theirs")
+    theirs.relationships = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=ID)}
+    theirs.embedding = [0.0] * 63 + [1.0]
+    store.add([theirs])
+    store.delete(ID)
+    assert [each.node_id for each in store.get_nodes(filters=all_of(ID))] == [theirs.node_id]
+    assert f"left 1 rows of the document {ID}" in caplog.text
+    store.delete(ID)  # there is none of ours now: LlamaIndex's own way
+    assert store.count() == 0
+
+
+def all_of(document: str) -> MetadataFilters:
+    return MetadataFilters(filters=[MetadataFilter(key="doc_id", value=document)])
 
 
 def test_deleting_rows_by_id(store: CollectionStore) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from llama_index.core.schema import NodeRelationship, NodeWithScore, RelatedNodeInfo, TextNode
 
 from rag_app.answering.packing import pack
-from rag_app.milvus.collection import Span
+from rag_app.milvus.rows import Span
 from rag_app.retrieval.expansion import Passage, expand, shrink
 
 

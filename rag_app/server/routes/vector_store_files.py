@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 
 from rag_app.app import RagApp
 from rag_app.errors import InputError
-from rag_app.milvus.collection import StoredDocument
+from rag_app.milvus.rows import StoredDocument
 from rag_app.milvus.stored_documents import remove_documents
 from rag_app.server.access import Reader, Served, Writer, filters_of
 from rag_app.server.errors import RequestError
