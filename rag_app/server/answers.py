@@ -23,6 +23,7 @@ from rag_app.server.conversation import Conversation, condense, is_small_talk, i
 from rag_app.server.errors import RequestError
 from rag_app.server.keys import Key
 from rag_app.server.links import Links
+from rag_app.server.metrics import Metrics
 from rag_app.server.service import Service
 
 GREETING = "Hello! Ask me something about the documents."
@@ -192,7 +193,7 @@ async def ask(
             pieces = await _from_documents(app, key, conversation, options, sampling, answer)
     if not service.has_llm:
         _note_unused(answer, conversation, sampling)
-    answer.pieces = _timed(pieces, answer, started, deadline)
+    answer.pieces = _timed(pieces, answer, started, deadline, service.metrics)
     return answer
 
 
@@ -253,7 +254,11 @@ async def _nothing() -> AsyncGenerator[str, None]:
 
 
 async def _timed(
-    pieces: AsyncGenerator[str, None], answer: Answer, started: float, deadline: float
+    pieces: AsyncGenerator[str, None],
+    answer: Answer,
+    started: float,
+    deadline: float,
+    metrics: Metrics,
 ) -> AsyncGenerator[str, None]:
     """Pass the pieces on, and keep the text; a client that goes away ends them."""
     async with aclosing(pieces):
@@ -269,6 +274,7 @@ async def _timed(
             answer.text += piece
             yield piece
     answer.timings_ms["total"] = _ms_since(started)
+    metrics.add_answer(answer.timings_ms, answer.prompt_tokens, answer.completion_tokens)
 
 
 def _note_unused(answer: Answer, conversation: Conversation, sampling: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from rag_app.config.sections import Config
 from rag_app.server import errors
 from rag_app.server.access import check_exposure
 from rag_app.server.guards import BodyGuard, HostGuard
+from rag_app.server.metrics import RequestMetrics
 from rag_app.server.routes import (
     chat_completions,
     dify,
@@ -20,6 +21,7 @@ from rag_app.server.routes import (
     files,
     health,
     models,
+    responses,
     vector_store_files,
     vector_stores,
 )
@@ -27,6 +29,7 @@ from rag_app.server.service import Service
 
 _ROUTES = (
     chat_completions,
+    responses,
     models,
     files,
     vector_stores,
@@ -68,6 +71,7 @@ def make_application(config: Config) -> FastAPI:
     for routes in _ROUTES:
         application.include_router(routes.router)
     errors.install(application)
+    application.add_middleware(RequestMetrics, metrics=service.metrics)
     application.add_middleware(
         BodyGuard, section=config.server, uploads_mb=config.documents.max_file_size_mb
     )

@@ -85,7 +85,7 @@ class Conversation:
     instructions: str = ""
 
 
-def read(messages: Sequence[Message], longest: int) -> Conversation:
+def read(messages: Sequence[Message], longest: int, param: str = "messages") -> Conversation:
     """Read a client's messages.
 
     Raises
@@ -96,8 +96,8 @@ def read(messages: Sequence[Message], longest: int) -> Conversation:
         If it is empty.
     """
     if not messages or messages[-1].role != "user":
-        raise RequestError(400, "the last message has to be a user's", param="messages")
-    question = check_length(messages[-1].text(), longest, "messages")
+        raise RequestError(400, "the last message has to be a user's", param=param)
+    question = check_length(messages[-1].text(), longest, param)
     turns = [message for message in messages[:-1] if message.role in {"user", "assistant"}]
     return Conversation(
         question=check_question(question),

@@ -14,6 +14,7 @@ from rag_app.server.admission import Admission, Allowances
 from rag_app.server.errors import RequestError
 from rag_app.server.ingests import Ingests
 from rag_app.server.keys import Key, KeyFile
+from rag_app.server.metrics import Metrics
 from rag_app.server.uploads import Uploads
 
 
@@ -34,6 +35,7 @@ class Service:
         self.keys = KeyFile(config.server.keys_file)
         self.allowances = Allowances()
         self.admission = Admission(config.server)
+        self.metrics = Metrics(self.admission)
         self.ingests = Ingests()
         self.uploads = Uploads(
             config.server.uploads_folder, int(config.documents.max_file_size_mb * 1e6)
@@ -106,6 +108,10 @@ class Service:
             except RagAppError as error:
                 failed[name] = type(error).__name__
         return failed
+
+    def prefix_cache(self) -> tuple[int, int]:
+        """Return how many prompt tokens the model looked up in its prefix cache, and found."""
+        return self._root.llm.prefix_cache() if self.has_llm else (0, 0)
 
     def close(self) -> None:
         """Let go of everything."""

@@ -1,12 +1,13 @@
-"""``/health`` and ``/ready``: alive, and able to answer."""
+"""``/health``, ``/ready`` and ``/metrics``: alive, able to answer, and how much."""
 
 from typing import Any
 
 from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from rag_app.server.access import Served
+from rag_app.server.access import Admin, Served
 
 router = APIRouter(tags=["health"])
 
@@ -25,3 +26,11 @@ async def ready(service: Served) -> JSONResponse:
         failed["server"] = "draining"
     content = {"status": "unavailable" if failed else "ok", "failed": failed}
     return JSONResponse(content, status_code=503 if failed else 200)
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(key: Admin, service: Served) -> Response:
+    """Return counters and histograms in Prometheus's text format."""
+    infos = await service.collections(key)
+    cache = await run_in_threadpool(service.prefix_cache)
+    return Response(service.metrics.render(infos, cache), media_type=CONTENT_TYPE_LATEST)

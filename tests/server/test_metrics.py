@@ -1,0 +1,68 @@
+"""``/metrics``, read by Prometheus's own parser; ``/health`` and ``/ready``."""
+
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from rag_app.config.sections import Config
+from rag_app.errors import VectorStoreError
+from rag_app.server.keys import KeyFile
+from tests.server.conftest import Running, Serve
+
+QUESTION: Any = {"model": "rag_app", "messages": [{"role": "user", "content": "What is HNSW?"}]}
+
+
+def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
+    return {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_requests_stages_and_rows_are_counted(running: Running) -> None:
+    with running.http() as client:
+        for _ in range(3):
+            client.post("/v1/chat/completions", json=QUESTION)
+        client.post("/v1/chat/completions", json={})
+        client.get("/v1/models/../../anything/else")
+        answer = client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    found = samples(answer.text)
+    route = "/v1/chat/completions"
+    assert found["rag_app_requests_total", ("POST", route, "200")] == 3
+    assert found["rag_app_requests_total", ("POST", route, "400")] == 1
+    assert found["rag_app_requests_total", ("other", "other", "404")] == 1
+    assert found["rag_app_request_seconds_count", (route,)] == 4
+    for stage in ("retrieve", "first_token", "total"):
+        assert found["rag_app_stage_seconds_count", (stage,)] == 3
+        assert found["rag_app_stage_seconds_sum", (stage,)] > 0
+    assert found["rag_app_rows", ("rag_app",)] > 0
+    assert found["rag_app_in_flight", ()] == 0
+    assert found["rag_app_prefix_cache_tokens", ("hit",)] == 0
+
+
+def test_metrics_are_for_admins(ingested: Config, serve: Serve) -> None:
+    keys = KeyFile(ingested.server.keys_file)
+    reader, admin = keys.add("reader"), keys.add("admin", "admin")
+    with serve(ingested) as server:
+        for key, status in ((reader, 403), (admin, 200), ("none", 401)):
+            with server.http(Authorization=f"Bearer {key}") as client:
+                assert client.get("/metrics").status_code == status
+        with server.http() as client:
+            assert client.get("/health").status_code == 200
+
+
+def test_ready_names_what_is_not(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running.http() as client:
+        assert client.get("/ready").json() == {"status": "ok", "failed": {}}
+        store = running.service._root.store
+
+        def fail() -> int:
+            raise VectorStoreError("gone from /secret/place")
+
+        monkeypatch.setattr(type(store), "count", lambda _self: fail())
+        answer = client.get("/ready")
+    assert answer.status_code == 503
+    assert answer.json()["failed"] == {"vector_store": "VectorStoreError"}
