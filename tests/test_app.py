@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_index.core import PromptTemplate as LlamaIndexPrompt
 from llama_index.core import Settings
 from llama_index.core.base.response.schema import (
     AsyncStreamingResponse,
@@ -406,15 +405,6 @@ async def test_bare_texts_are_answered_as_synthesizers_do(ingested: Config, llm:
     assert "The best text." in str(await synthesizer.aget_response("Which?", texts))
     prompt = llm.prompts[0]
     assert prompt.index("worst") < prompt.index("best")
-
-
-def test_prompts_are_replaced_in_the_configuration_only(ingested: Config) -> None:
-    engine = build_query_engine(ingested)
-    assert engine.get_prompts() == {}
-    synthesizer = engine._response_synthesizer
-    with pytest.raises(InputError, match="prompts cannot be replaced here") as caught:
-        synthesizer._update_prompts({"text_qa_template": LlamaIndexPrompt("{query_str}")})
-    assert "prompt.template" in caught.value.remedy
 
 
 # --- retrievers and indexes ----------------------------------------------------------------------

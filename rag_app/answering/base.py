@@ -37,7 +37,7 @@ from llama_index_instrumentation import get_dispatcher
 
 from rag_app.answering.metadata import atexts_of, describe, text_of, texts_of
 from rag_app.answering.packing import Packed
-from rag_app.errors import InputError
+from rag_app.errors import ConfigError
 from rag_app.llms import Reply
 from rag_app.questions import check_question
 from rag_app.runner import Runner
@@ -244,8 +244,9 @@ class RagSynthesizer(BaseSynthesizer):
 
     def _update_prompts(self, prompts: PromptDictType) -> None:
         if prompts:
-            raise InputError(
-                "prompts cannot be replaced here", "set prompt.template in config.toml"
+            raise ConfigError(
+                "there are no prompts to replace: no model is asked",
+                "set llm.backend to one that has a prompt",
             )
 
 

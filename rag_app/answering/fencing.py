@@ -70,3 +70,9 @@ def make_marker(sources: Sequence[Source], question: str) -> str:
         marker = told[:_MARKER_DIGITS]
         if not any(marker in text for text in shown):
             return marker
+
+
+def fence(sources: Sequence[Source], question: str) -> list[str]:
+    """Write each context, numbered, between markers, as the built-in template does."""
+    marker = make_marker(sources, question)
+    return [f"[{each.number}] <{marker}>\n{each.text}\n</{marker}>" for each in sources]

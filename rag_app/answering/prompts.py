@@ -119,16 +119,7 @@ class PromptTemplate:
         ConfigError
             If the template asks for something that contexts or sources do not have.
         """
-        safe = [
-            replace(
-                source,
-                text=neutralize(source.text),
-                title=neutralize(name_line(source.title)),
-                path=neutralize(name_line(source.path)),
-                file_name=neutralize(name_line(source.file_name)),
-            )
-            for source in sources
-        ]
+        safe = make_safe(sources, neutralize)
         asked = neutralize(question)
         try:
             return self._template.render(
@@ -142,6 +133,20 @@ class PromptTemplate:
                 f"the prompt template {self._name} cannot be rendered: {error}",
                 f"compare it with the built-in one: {BUILT_IN}",
             ) from None
+
+
+def make_safe(sources: Sequence[Source], neutralize: Neutralizer) -> list[Source]:
+    """Make texts and names of documents harmless in a prompt."""
+    return [
+        replace(
+            source,
+            text=neutralize(source.text),
+            title=neutralize(name_line(source.title)),
+            path=neutralize(name_line(source.path)),
+            file_name=neutralize(name_line(source.file_name)),
+        )
+        for source in sources
+    ]
 
 
 def number_sources(nodes: Sequence["NodeWithScore"]) -> list[Source]:

@@ -14,14 +14,16 @@ from llama_index.core.llms import (
     CompletionResponseGen,
     MockLLM,
 )
+from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from rag_app.answering.base import RagSynthesizer
 from rag_app.answering.extractive import NOTHING_RELEVANT, Extractor
 from rag_app.answering.fencing import Neutralizer
+from rag_app.answering.llamaindex_prompts import TEXT_QA, Template, as_llamaindex, from_llamaindex
 from rag_app.answering.packing import ORDERS, Packed, keep_all
 from rag_app.answering.packing import pack as pack_nodes
-from rag_app.answering.prompts import PromptTemplate, number_sources
+from rag_app.answering.prompts import number_sources
 from rag_app.llms import PackableLLM, Reply
 from rag_app.llms.replies import empty_answer
 from rag_app.runner import Runner
@@ -42,7 +44,7 @@ class PromptSynthesizer(RagSynthesizer):
     def __init__(
         self,
         llm: PackableLLM,
-        template: PromptTemplate,
+        template: Template,
         *,
         streaming: bool,
         order: str = "best_last",
@@ -78,6 +80,13 @@ class PromptSynthesizer(RagSynthesizer):
         if not self._instructions:
             return prompt
         return f"{self._neutralize(self._instructions)}\n\n{prompt}"
+
+    def _get_prompts(self) -> PromptDictType:
+        return {TEXT_QA: as_llamaindex(self._template)}
+
+    def _update_prompts(self, prompts: PromptDictType) -> None:
+        if prompts:
+            self._template = from_llamaindex(prompts)
 
     def answer_each(
         self, questions: Sequence[str], packed: Sequence[Packed]
