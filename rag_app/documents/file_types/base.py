@@ -6,6 +6,7 @@ from typing import Any
 from llama_index.core.readers.base import BaseReader
 from llama_index.core.schema import Document
 
+from rag_app.documents.file_types.encodings import encoding_of
 from rag_app.documents.file_types.limits import Budget, Limits, UnreadableFileError
 
 
@@ -51,5 +52,13 @@ class FileReader(BaseReader):
 
 
 def text_of(file: Path) -> str:
-    """Return the content of a file of UTF-8 text, without its byte order mark."""
-    return file.read_text(encoding="utf-8-sig")
+    """Return the content of a file of text, without its byte order mark, with Unix's line ends.
+
+    Raises
+    ------
+    UnreadableFileError
+        If it is no text.
+    """
+    data = file.read_bytes()
+    text = encoding_of(data).decode(data)
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rag_app.documents.file_types.base import FileReader
 from rag_app.documents.file_types.docx import DocxReader
+from rag_app.documents.file_types.encodings import encoding_of
 from rag_app.documents.file_types.html import HTMLReader
 from rag_app.documents.file_types.limits import UnreadableFileError
 from rag_app.documents.file_types.pdf import PDFReader
@@ -59,12 +60,12 @@ def readers_by_suffix() -> dict[str, type[FileReader]]:
 
 
 def file_type(path: Path, data: bytes) -> str:
-    """Tell a file's type by its suffix; any other that holds UTF-8 text is "text".
+    """Tell a file's type by its suffix; any other that holds text is "text".
 
     Raises
     ------
     UnreadableFileError
-        If the file is binary without a reader for it, or text that is not UTF-8.
+        If the file is binary without a reader for it.
     ExtensionError
         If other packages' readers cannot be told apart.
     """
@@ -75,12 +76,11 @@ def file_type(path: Path, data: bytes) -> str:
     kind = kind or "text"
     if _KINDS[kind].is_binary:
         return kind
-    if b"\0" in data[:8192] and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UnreadableFileError(f"binary: no reader for {path.suffix or 'files without suffix'}")
     try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UnreadableFileError(
-            f"not UTF-8: byte 0x{data[error.start]:02x} at {error.start}; convert it with iconv"
-        ) from None
+        encoding_of(data)
+    except UnreadableFileError:
+        if kind == "text" and b"\0" in data[:8192]:
+            what = path.suffix or "files without suffix"
+            raise UnreadableFileError(f"binary: no reader for {what}") from None
+        raise
     return kind
