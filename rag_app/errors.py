@@ -13,7 +13,8 @@
     └── ServiceError                 1   something that the user's input cannot mend
         ├── ModelUnavailableError    1   a model that is not here and cannot be fetched
         ├── VectorStoreError         1   Milvus cannot be reached, opened or written
-        │   └── RowsRefusedError     1   it can, but not with these rows
+        │   ├── RowsRefusedError     1   it can, but not with these rows
+        │   └── CollectionChangedError 1 another process dropped the collection, or is changing it
         └── LLMError                 1   the LLM fails on a request
             └── LLMUnavailableError  1   the LLM cannot be reached or started: it would on any
 """
@@ -88,6 +89,10 @@ class VectorStoreError(ServiceError):
 
 class RowsRefusedError(VectorStoreError):
     """Milvus does not take these rows, and may take others."""
+
+
+class CollectionChangedError(VectorStoreError):
+    """Another process dropped an open collection, or is changing its index."""
 
 
 class LLMError(ServiceError):

@@ -25,6 +25,7 @@ from rag_app.milvus.chosen import Chosen
 from rag_app.milvus.expression import to_expression
 from rag_app.milvus.literals import among
 from rag_app.milvus.node_store import BATCH_SIZE
+from rag_app.milvus.noticing import Noticing
 from rag_app.milvus.rows import DocumentRows, batches
 from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD, MilvusSearch
 from rag_app.milvus.words import TERMS_FIELD, fit
@@ -51,6 +52,7 @@ class CollectionStore(DocumentRows):
     _search: MilvusSearch = PrivateAttr()
     _shortened: int = PrivateAttr(default=0)
     _configured: Mapping[str, Value] = PrivateAttr()
+    _noticing: Noticing | None = PrivateAttr(default=None)
 
     def __init__(
         self, config: Config, index: Index, language: str | None, chosen: Chosen | None = None
@@ -156,9 +158,39 @@ class CollectionStore(DocumentRows):
             If `rag_app.milvus.expression` cannot translate the filters.
         ConfigError
             If the mode needs words, and the collection has none.
+        CollectionChangedError
+            If another process dropped the collection, or still changes its index.
         VectorStoreError
             If Milvus fails.
         """
+
+        def search() -> list[list[NodeWithScore]]:
+            return self._find(asked, section, filters, each_once=each_once)
+
+        return self._noticing.searching(search) if self._noticing else search()
+
+    def notice(self, noticing: Noticing) -> None:
+        """Have it noticed from now on what other processes do to the collection."""
+        self._noticing = noticing
+
+    def become(self, other: "CollectionStore") -> None:
+        """Search as another store does, that opened the collection later."""
+        # With it goes what pymilvus and LlamaIndex's store remember of the collection.
+        self._milvusclient, self._search, self._terms = (
+            other._milvusclient,
+            other._search,
+            other._terms,
+        )
+        self.similarity_metric = other.similarity_metric
+
+    def _find(
+        self,
+        asked: Asked,
+        section: RetrievalSection,
+        filters: MetadataFilters | None,
+        *,
+        each_once: bool,
+    ) -> list[list[NodeWithScore]]:
         expression = to_expression(filters, lite=self._is_lite) if filters else ""
         number = section.similarity_top_k
         mode = find_mode(section.mode)

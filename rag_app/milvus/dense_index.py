@@ -145,6 +145,11 @@ class DenseIndex:
         if not self._lite:
             self._wait_for(f"building {wanted}", self._built_rows, patience)
 
+    def is_built(self) -> bool:
+        """Whether the index is there, and nothing of it is being built."""
+        described = self.describe()
+        return bool(described) and described.get("state", "Finished") == "Finished"
+
     def _built_rows(self) -> str:
         """Say how far the index is; empty: it is built."""
         described = self.describe()

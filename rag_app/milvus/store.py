@@ -14,7 +14,7 @@ from pymilvus import DataType, MilvusClient
 
 from rag_app.config.index_checks import dimension_fault, faults, index_error, server_fault
 from rag_app.config.sections import Config, VectorStoreSection
-from rag_app.errors import InputError, VectorStoreError
+from rag_app.errors import CollectionChangedError, InputError, VectorStoreError
 from rag_app.milvus import words as word_index
 from rag_app.milvus.chosen import read_chosen
 from rag_app.milvus.collection import CollectionStore
@@ -31,6 +31,7 @@ from rag_app.milvus.made_by import (
     check_made_by,
     language_of,
 )
+from rag_app.milvus.noticing import Noticing
 from rag_app.milvus.search import VECTOR_FIELD
 
 MOST_ID = 4096
@@ -87,9 +88,20 @@ def find_store(
                 "go on with what is left: rag-app verify --repair, then rag-app ingest the "
                 "documents again",
             )
+        store.notice(Noticing(section, index, lambda: store.become(_opened_again(config))))
         return store
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error
+
+
+def _opened_again(config: Config) -> CollectionStore:
+    store = find_store(config, counted=False)
+    if store is None:
+        section = config.vector_store
+        raise CollectionChangedError(
+            f"the collection {section.collection!r} in {section.uri} is gone", "ingest again"
+        )
+    return store
 
 
 def lost_rows(config: Config, store: CollectionStore) -> str:
