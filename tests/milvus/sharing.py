@@ -23,6 +23,7 @@ from rag_app.load import load_config
 from rag_app.milvus import lite_shared
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.store import create_store, open_store
+from rag_app.milvus.writing import writing
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
@@ -157,6 +158,31 @@ def change_index(database: Path, log: Path, stop: Path) -> None:
         config = config_of(database, **{"index.type": next(types)})
         say(log, str(apply_index(config).changes))
     lite_shared.release(database)
+
+
+def be_writing(database: Path, log: Path, stop: Path) -> None:
+    """Write to the collection for as long as nobody says stop."""
+    with writing(config_of(database).vector_store):
+        say(log, "in")
+        wait_until(stop.exists, 300)
+
+
+def fork(database: Path, log: Path) -> None:
+    """Open the database, and leave a child behind."""
+    open_store(config_of(database))
+    if child := os.fork():
+        say(log, str(child))
+    time.sleep(300)
+
+
+def die_between(database: Path) -> None:
+    """Write rows to a file, and be killed before their log is deleted."""
+    from milvus_lite.storage.wal import WAL
+
+    store = open_store(config_of(database))
+    store.add(batch(1))
+    WAL.close_and_delete = lambda _self: kill(os.getpid())
+    store.flush()
 
 
 def kill(pid: int) -> None:

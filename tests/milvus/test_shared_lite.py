@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from llama_index.core.vector_stores.types import VectorStoreQuery
+from milvus_lite.db import MilvusLite
 
 from rag_app.errors import VectorStoreError
 from rag_app.milvus import lite_shared
@@ -127,18 +128,9 @@ def test_a_killed_holder_is_followed_while_others_read_and_one_writes(
 
 
 def test_killed_between_a_file_and_its_log_no_row_is_twice(database: Path) -> None:
-    script = """
-import os, sys
-from tests.milvus.sharing import batch, config_of
-from rag_app.milvus.store import open_store
-store = open_store(config_of(sys.argv[1]))
-store.add(batch(1))
-from milvus_lite.storage.wal import WAL
-WAL.close_and_delete = lambda _self: os.kill(os.getpid(), 9)
-store.flush()
-"""
-    killed = subprocess.run([sys.executable, "-c", script, database], timeout=60)
-    assert killed.returncode == -signal.SIGKILL
+    process = start(sharing.die_between, database)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
     store = open_store(config_of(database))
     assert len(rows(store)) == store.count() == 2 * sharing.ROWS
 
@@ -146,8 +138,7 @@ store.flush()
 def test_close_gives_the_database_back(database: Path) -> None:
     open_store(config_of(database))
     lite_shared.release(database)
-    tell = "import sys; from milvus_lite.db import MilvusLite; MilvusLite(sys.argv[1]).close()"
-    subprocess.run([sys.executable, "-c", tell, database], check=True, timeout=60)
+    MilvusLite(str(database)).close()
 
 
 def test_a_copy_of_a_database_in_use_is_another_database(database: Path, here: Path) -> None:
@@ -227,22 +218,11 @@ def test_a_forked_process_is_told_that_it_cannot(database: Path) -> None:
 
 
 def test_a_forked_child_does_not_keep_the_database(database: Path, here: Path) -> None:
-    script = f"""
-import os, sys, time
-from tests.milvus.sharing import config_of
-from rag_app.milvus.store import create_store, open_store
-open_store(config_of({str(database)!r}))
-child = os.fork()
-if child == 0:
-    time.sleep(60)
-    os._exit(0)
-print(child, flush=True)
-time.sleep(60)
-"""
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout
-        child = int(parent.stdout.readline())
-        parent.kill()
+    log = here / "log"
+    parent = start(sharing.fork, database, log)
+    child = int(wait_until(lambda: lines(log))[0])
+    parent.kill()
+    parent.join(60)
     try:
         assert open_store(config_of(database)).count() == sharing.ROWS
         assert holder_of(database) == os.getpid()
@@ -267,26 +247,20 @@ def test_writers_wait_for_each_other(database: Path) -> None:
     assert order == ["first", "second"]
 
 
-def test_who_does_not_wait_is_told_who_writes(database: Path) -> None:
-    hold = (
-        "import sys; from tests.milvus.sharing import config_of; "
-        "from rag_app.milvus.writing import writing\n"
-        "with writing(config_of(sys.argv[1]).vector_store): print('in', flush=True); input()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", hold, database], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout
-        assert other.stdout.readline() == b"in\n"
-        section = config_of(database).vector_store
-        with (
-            pytest.raises(VectorStoreError, match=f"written to by pid {other.pid}") as caught,
-            writing(section),
-        ):
-            pass
-        assert "--wait" in caught.value.remedy
-        assert open_store(config_of(database)).count() == sharing.ROWS
-        other.communicate(b"\n")
+def test_who_does_not_wait_is_told_who_writes(database: Path, here: Path) -> None:
+    log, stop = here / "log", here / "stop"
+    other = start(sharing.be_writing, database, log, stop)
+    wait_until(lambda: lines(log))
+    section = config_of(database).vector_store
+    with (
+        pytest.raises(VectorStoreError, match=f"written to by pid {other.pid}") as caught,
+        writing(section),
+    ):
+        pass
+    assert "--wait" in caught.value.remedy
+    assert open_store(config_of(database)).count() == sharing.ROWS
+    stop.touch()
+    other.join(60)
 
 
 def test_searches_wait_while_another_process_changes_the_index(database: Path, here: Path) -> None:
