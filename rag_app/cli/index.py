@@ -102,8 +102,9 @@ def apply_command(dry_run: bool) -> None:
 
     What is not configured and follows the number of rows (nlist, nprobe, ef) is chosen anew.
 
-    Until it is done the collection cannot be searched. If it is killed, the next command that opens
-    the collection completes it.
+    Until it is done searches wait (Milvus Lite) or fail (a server). If it is killed, the next
+    command that opens the collection completes it. It is refused while another process writes to
+    the collection (Milvus Lite), unless --wait says how long to wait.
     """
     config = load()
     from rag_app.index.apply import apply_index

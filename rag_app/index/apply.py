@@ -76,8 +76,9 @@ def apply_index(
     What follows the number of rows and is not configured is chosen for those that are there, and
     kept in the collection's properties.
 
-    The collection cannot be searched meanwhile. Killed in the middle, the next time the collection
-    is opened completes it. If Milvus cannot build the new index, the former one is built again.
+    Searches wait meanwhile (Milvus Lite) or fail (a server). Killed in the middle, the next time
+    the collection is opened completes it. If Milvus cannot build the new index, the former one is
+    built again.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock, RLock
 from typing import Any
@@ -199,6 +200,7 @@ class SharedDatabase:
         told = _read(self.path / HOLDER)
         if not told:
             return ""
+        self._check_owner(Path(told["socket"]).parent)
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(1)
             try:
@@ -207,6 +209,18 @@ class SharedDatabase:
                 if error.errno not in {errno.EAGAIN, errno.EWOULDBLOCK}:
                     return ""
         return str(told["socket"])
+
+    def _check_owner(self, folder: Path) -> None:
+        """Refuse a socket that another user may have put there, to read what is sent to it."""
+        owner, me = (self.path / HOLDER).stat().st_uid, os.geteuid()
+        with suppress(FileNotFoundError):  # it is going
+            there = folder.stat()
+            if me in {owner, 0} and there.st_uid == owner and not there.st_mode & 0o077:
+                return
+            raise VectorStoreError(
+                f"the Milvus Lite database {self.path} is held by another user (uid {owner})",
+                'run a Milvus server for many users, and set vector_store.uri = "http://host:19530"',
+            )
 
     def _is_elsewhere(self) -> bool:
         return bool(_read(self.path / HOLDER).get("host", _HOST) != _HOST)

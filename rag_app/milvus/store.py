@@ -255,9 +255,9 @@ def check_dimension(config: Config, dimension: int) -> None:
 
 
 def connect(section: VectorStoreSection) -> MilvusClient:
-    """Connect to Milvus; a Lite database is opened in this process and held until it ends.
+    """Connect to Milvus; a Lite database is opened in this process, or shared with who has it open.
 
-    Waits up to ``vector_store.lock_timeout`` for another process that holds it.
+    Waits up to ``vector_store.lock_timeout`` for a program that has it open and does not share it.
 
     Raises
     ------

@@ -78,7 +78,7 @@ def say(log: Path, line: str) -> None:
 
 
 def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
-    process = CONTEXT.Process(target=work, args=arguments)
+    process = CONTEXT.Process(target=work, args=arguments, daemon=True)
     process.start()
     return process
 

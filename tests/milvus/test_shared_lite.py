@@ -193,6 +193,27 @@ def test_nobody_else_gets_in(database: Path) -> None:
         assert b"PermissionError" in tried.stderr
 
 
+def test_a_socket_of_another_user_is_not_used(
+    database: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, stop = here / "log", here / "stop"
+    holder = start(sharing.hold, database, log, stop)
+    wait_until(lambda: lines(log))
+    place = Path(lite_shared._read(database / lite_shared.HOLDER)["socket"])
+    me = os.geteuid()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: me + 1)
+        with pytest.raises(VectorStoreError, match=f"by another user .uid {me}."):
+            open_store(config_of(database))
+    place.parent.chmod(0o755)
+    with pytest.raises(VectorStoreError, match="by another user"):
+        open_store(config_of(database))
+    place.parent.chmod(0o700)
+    assert open_store(config_of(database)).count() == sharing.ROWS
+    stop.touch()
+    holder.join(60)
+
+
 def test_a_forked_process_is_told_that_it_cannot(database: Path) -> None:
     store = open_store(config_of(database))
     reading, writing_end = os.pipe()
@@ -297,15 +318,15 @@ def test_who_is_attached_is_told_of_damage(database: Path, here: Path) -> None:
     assert holder.exitcode == 0
 
 
-def test_a_holder_on_another_machine_is_named(
-    database: Path, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_holder_on_another_machine_is_named(database: Path, here: Path) -> None:
     log, stop = here / "log", here / "stop"
     holder = start(sharing.hold, database, log, stop)
     wait_until(lambda: lines(log))
     file = database / lite_shared.HOLDER
     told = json.loads(file.read_text())
-    file.write_text(json.dumps({**told, "host": "elsewhere", "socket": str(here / "none")}))
+    file.write_text(
+        json.dumps({**told, "host": "elsewhere", "socket": str(here / "gone" / "lite")})
+    )
     with pytest.raises(VectorStoreError, match="on elsewhere, another machine"):
         open_store(config_of(database))
     stop.touch()
