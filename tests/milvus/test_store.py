@@ -314,6 +314,23 @@ def test_collection_of_another_configuration_is_refused(
     )
 
 
+def test_words_that_another_version_stemmed_are_told_of_once(
+    ingested: Config,
+    make_config: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    open_store(make_config(**AS_MADE))
+    assert not caplog.records
+    before = made_by.stemmer_version()
+    monkeypatch.setattr(made_by, "stemmer_version", lambda: "PyStemmer 0.9")
+    for _ in range(2):
+        open_store(make_config(**AS_MADE))
+    (warned,) = caplog.messages
+    assert f"'rag_app' were stemmed by {before}, and here is PyStemmer 0.9" in warned
+    assert f"pip install '{before.replace(' ', '==')}.*'" in warned
+
+
 @pytest.mark.parametrize(
     ("overrides", "key", "made", "says"),
     [
