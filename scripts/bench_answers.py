@@ -15,64 +15,30 @@ import argparse
 import random
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rag_app import build_query_engine, ingest
 from rag_app.config.loader import parse_assignment
 from rag_app.evaluation.questions import EvalQuestion, read_questions, sample
 from rag_app.evaluation.relevance import Relevance
+from scripts.bench_query import Answered, answer, in_medians
 from scripts.bench_retrieval import SETS, configure, say, words
 
 WARM = 10
 """Questions asked before any is measured."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What came of a question, and how many milliseconds it took."""
-
-    in_contexts: bool
-    in_quotes: bool
-    retrieve: float
-    query: float
-
-
-def ask(engine: Any, question: EvalQuestion, *, query_first: bool) -> Asked:
-    """Retrieve and query, one after the other."""
-    took: dict[str, float] = {}
-
-    def timed(name: str, work: Callable[[str], Any]) -> Any:
-        started = time.perf_counter()
-        result = work(question.question)
-        took[name] = 1000 * (time.perf_counter() - started)
-        return result
-
-    steps = [("retrieve", engine.retriever.retrieve), ("query", engine.query)]
-    found = {name: timed(name, work) for name, work in (steps[::-1] if query_first else steps)}
-    relevance = Relevance(question)
-    return Asked(
-        any(relevance.holds_answer(node.node.get_content()) for node in found["retrieve"]),
-        relevance.holds_answer(str(found["query"])),
-        took["retrieve"],
-        took["query"],
-    )
-
-
-def row(name: str, asked: Sequence[Asked]) -> str:
+def row(name: str, questions: Sequence[EvalQuestion], answered: Sequence[Answered]) -> str:
     """Return a set's row of the table."""
-    retrieve = statistics.median(each.retrieve for each in asked)
-    query = statistics.median(each.query for each in asked)
-    ratio = statistics.median(each.query / each.retrieve for each in asked)
-    contexts = statistics.mean(each.in_contexts for each in asked)
-    quotes = statistics.mean(each.in_quotes for each in asked)
-    return (
-        f"| {name} | {len(asked)} | {contexts:.3f} | {quotes:.3f} | "
-        f"{retrieve:.1f} | {query:.1f} | {ratio:.2f} |"
-    )
+    contexts, quotes = [], []
+    for question, each in zip(questions, answered, strict=True):
+        holds = Relevance(question).holds_answer
+        contexts.append(any(holds(node.node.get_content()) for node in each.nodes))
+        quotes.append(holds(each.response))
+    shares = [f"{statistics.mean(each):.3f}" for each in (contexts, quotes)]
+    cells = [name, str(len(questions)), *shares, *in_medians(answered)]
+    return f"| {' | '.join(cells)} |"
 
 
 def run(asked: argparse.Namespace, work: Path) -> None:
@@ -96,8 +62,10 @@ def run(asked: argparse.Namespace, work: Path) -> None:
         for question in warm:
             engine.query(question.question)
         chosen = sample(measured, asked.sample, asked.seed)
-        results = [ask(engine, each, query_first=at % 2 == 0) for at, each in enumerate(chosen)]
-        print(row(name, results), flush=True)
+        answered = [
+            answer(engine, each.question, query_first=at % 2 == 0) for at, each in enumerate(chosen)
+        ]
+        print(row(name, chosen, answered), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,7 +20,8 @@ from rag_app.search.terms import TermAnalyzer
 NOTHING_RELEVANT = "Nothing relevant to this question was found in the documents."
 
 CANDIDATES = 8
-"""Of how many sentences vectors are compared; embedding takes the time, and 16 found no more."""
+"""Of how many sentences vectors are compared; embedding takes the time, and 12 found no more
+(docs/retrieval.md)."""
 WORDS_WEIGHT = 0.5
 """Of the share of the question's words in a sentence, beside its cosine (docs/retrieval.md)."""
 RANK_WEIGHT = 0.02

@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 
 from rag_app.evaluation.questions import EvalQuestion
-from scripts import bench_answers
+from scripts import bench_answers, bench_query
 from scripts.bench_retrieval import METRICS, main, quick_start
 from tests.conftest import FakeEmbedder, json_of, make_files
 
@@ -89,3 +89,23 @@ def test_share_of_gold_answers_that_are_quoted(
     assert "skipped absent: there is no" in printed.err
     _, _, row = (line.strip("| ").split(" | ") for line in printed.out.splitlines())
     assert row[:4] == ["squad", "2", "0.500", "0.500"]
+
+
+def test_answering_is_timed_beside_retrieving(
+    fake_embedder: FakeEmbedder,
+    docs: Path,
+    tmp_path: Path,
+    run: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(bench_query, "build_embedder", lambda _: fake_embedder)
+    assert run("ingest", str(docs)).exit_code == 0
+    rows = [{"question": "How long is dough kneaded?"}, {"question": "What is M in the graph?"}]
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    bench_query.main([str(questions)])
+    printed = capsys.readouterr().out
+    assert re.search(r"^2 questions", printed)
+    (row,) = re.findall(r"^\| as configured \|(.*)\|$", printed, re.MULTILINE)
+    assert min(map(float, row.split("|"))) > 0
