@@ -142,10 +142,12 @@ def run_command(
     from rag_app.evaluation.summary import summarize
     from rag_app.evaluation.terminal import table
     from rag_app.evaluation.variants import make_variants
+    from rag_app.milvus.store import split_as_made
 
     read, bad = read_questions(Path(questions))
     for line in bad:
         say(f"line {line.line}: {line.reason}")
+    config = split_as_made(config)
     variants = make_variants(config, texts, load)
     how = _settings(**settings)
     judge = _judge(judges, judge_llm)

@@ -30,6 +30,9 @@ from rag_app.config.paths import (
 from rag_app.config.sections import Config
 from rag_app.errors import ConfigError, shortened
 
+COMMAND_LINE = "command line"
+"""Where a value came from that was given with this very call."""
+
 MASK = "********"
 """In place of a secret, wherever one would be printed."""
 
@@ -73,7 +76,7 @@ def _load(
         type_ = values.get("index.type", type_)
     environment = {_spelled(key, type_): value for key, value in environment.items()}
     layers.append(_Layer("environment", environment, Path.cwd(), are_text=True))
-    layers.append(_Layer("command line", typed, Path.cwd(), are_text=True))
+    layers.append(_Layer(COMMAND_LINE, typed, Path.cwd(), are_text=True))
     config = _merge(layers, name, file.path)
     config._origins["profile"] = chosen_by
     return config

@@ -22,7 +22,7 @@ from rag_app.llms import PackableLLM, build_llm
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.dense_index import configured_index
 from rag_app.milvus.made_by import MadeBy
-from rag_app.milvus.store import open_store
+from rag_app.milvus.store import open_store, split_as_made
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*\Z")
 _NEXT_KEY = re.compile(r",(?=\s*[a-z_]+(?:\.[A-Za-z_]+)+\s*=)")
@@ -77,6 +77,8 @@ def make_variants(
 
     Parameters
     ----------
+    base
+        With the collection's own ``[chunking]``, as `split_as_made` gives it.
     load
         Loads the configuration again with these keys overridden.
 
@@ -93,9 +95,13 @@ def make_variants(
         if name in {variant.name for variant in variants}:
             raise ConfigError(f"two variants are called {name!r}", "give each its own name")
         config = load(overrides)
+        splits = any(key.startswith("chunking.") for key in overrides)
         if {"vector_store.collection", "vector_store.uri"} & set(overrides):
-            variants.append(Variant(name, config, overrides))
+            placed = config if splits else split_as_made(config)
+            variants.append(Variant(name, placed, overrides))
             continue
+        if not splits:
+            config = config.model_copy(update={"chunking": base.chunking})
         placed = _place(base, config)
         variants.append(Variant(name, placed, overrides, placed is not config))
     return variants

@@ -140,6 +140,12 @@ def _warn(message: str) -> None:
     logging.getLogger("rag_app").warning("%s", message)
 
 
+def splitting_of(properties: Mapping[str, str]) -> dict[str, Any]:
+    """Return how a collection's documents were split, by key of the configuration."""
+    made: dict[str, Any] = json.loads(properties.get(MADE_BY, "{}"))
+    return {_CONFIG_KEYS[part]: made[part] for part in sorted(_SPLITTING & made.keys())}
+
+
 def language_of(config: Config, properties: Mapping[str, str]) -> str:
     """Return whose words a collection that passed `check_made_by` counts.
 

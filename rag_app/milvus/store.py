@@ -13,6 +13,7 @@ from pathlib import Path
 from pymilvus import DataType, MilvusClient
 
 from rag_app.config.index_checks import dimension_fault, faults, index_error, server_fault
+from rag_app.config.loader import COMMAND_LINE, override
 from rag_app.config.sections import Config, VectorStoreSection
 from rag_app.errors import CollectionChangedError, InputError, VectorStoreError
 from rag_app.milvus import words as word_index
@@ -30,6 +31,7 @@ from rag_app.milvus.made_by import (
     brought_up_to_date,
     check_made_by,
     language_of,
+    splitting_of,
 )
 from rag_app.milvus.noticing import Noticing
 from rag_app.milvus.search import VECTOR_FIELD
@@ -141,6 +143,31 @@ def find_index(config: Config, *, exact: bool = False) -> DenseIndex | None:
         return _index(client, config)
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error
+
+
+def split_as_made(config: Config) -> Config:
+    """Return the configuration with the ``[chunking]`` of its collection, where there is one.
+
+    What was said on the command line stays as it is.
+
+    Raises
+    ------
+    VectorStoreError
+        If Milvus cannot be reached or opened.
+    """
+    section = config.vector_store
+    if section.is_lite and not Path(section.uri).exists():
+        return config
+    client = connect(section)
+    try:
+        if not client.has_collection(section.collection, timeout=section.timeout):
+            return config
+        made = splitting_of(_properties(client, section))
+    except FAILURES as error:
+        raise as_store_error(error, section.uri) from error
+    if any(config.origin(key) == COMMAND_LINE for key in made):
+        return config
+    return override(config, made)
 
 
 def _bring_up_to_date(client: MilvusClient, config: Config, properties: dict[str, str]) -> None:

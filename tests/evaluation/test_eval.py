@@ -312,6 +312,35 @@ def test_variants_share_the_collection_unless_they_need_another(
     assert built.type == "AUTOINDEX", "the user's own index is left alone"
 
 
+def test_how_documents_were_split_is_taken_from_the_collection(
+    ingested: Config, questions: str, run: Run, docs: Path, fake_embedder: FakeEmbedder
+) -> None:
+    shorter = (
+        "--collection",
+        "shorter",
+        "--set",
+        "chunking.size=20",
+        "--set",
+        "chunking.overlap=2",
+    )
+    assert run(*shorter, "ingest", str(docs)).exit_code == 0
+    embedded = len(fake_embedder.embedded)
+    summary = json_of(
+        run(
+            *("eval", questions, "--json", "--variant", "as-is"),
+            *("--variant", "few:retrieval.similarity_top_k=1"),
+            *("--variant", "other:vector_store.collection=shorter"),
+        )
+    )
+    base, few, other = summary["variants"]
+    assert base["collection"] == few["collection"] == "rag_app"
+    assert (base["config"]["chunking.size"], other["config"]["chunking.size"]) == (40, 20)
+    assert other["nodes"] > base["nodes"]
+    assert len(fake_embedder.embedded) == embedded
+    asked = run("eval", questions, "--set", "chunking.size=30")
+    assert (asked.exit_code, "chunking.size = 40" in asked.stderr) == (2, True), "as it was said"
+
+
 def test_ways_of_searching_share_the_collection(
     ingested: Config, questions: str, run: Run, fake_embedder: FakeEmbedder
 ) -> None:

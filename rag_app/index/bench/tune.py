@@ -9,6 +9,7 @@ from typing import Any
 import tomlkit
 from tomlkit.items import Table
 
+from rag_app.config.loader import COMMAND_LINE
 from rag_app.config.paths import find_config, shipped_config
 from rag_app.config.sections import Config
 from rag_app.errors import ConfigError, InputError
@@ -107,7 +108,7 @@ def check_can_write(config: Config, path: str | Path | None = None) -> Path:
         )
     for name in _WRITTEN:
         origin = config.origin(f"index.{name}")
-        if origin.startswith(("environment", "command line")):
+        if origin.startswith(("environment", COMMAND_LINE)):
             raise ConfigError(
                 f"index.{name} is set by the {origin}, which would override the file",
                 "run it again without that",
