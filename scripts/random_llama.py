@@ -23,10 +23,19 @@ on a CPU needs heads of at least 32 dimensions."""
 BEGIN, END = "<s>", "</s>"
 
 CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}"
-    "<|{{ message['role'] }}|>\n{{ message['content'] }}{{ eos_token }}\n"
-    "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+    "{{ bos_token }}"
+    "{% if tools %}<|tools|>\n{{ tools | tojson }}{{ eos_token }}\n{% endif %}"
+    "{% for message in messages %}"
+    "<|{{ message['role'] }}|>\n{{ message['content'] }}"
+    "{% for call in message['tool_calls'] or [] %}"
+    "<tool_call>\n{{ call['function'] | tojson }}\n</tool_call>"
+    "{% endfor %}"
+    "{{ eos_token }}\n"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n"
+    "{% if enable_thinking %}<think>\n{% endif %}{% endif %}"
 )
+"""Tools are called as Hermes's and Qwen's models call them (vLLM's parser "hermes"), and there is a
+variable to turn on, as Qwen's has."""
 
 
 def make_llama(

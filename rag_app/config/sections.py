@@ -293,6 +293,11 @@ class LLMSection(Section):
     """Longest answer, in tokens; taken off the window before contexts are packed."""
     sampling: dict[str, Any] = {}
     """Further sampling parameters by vLLM's names, e.g. {seed = 1, stop = ["###"], top_k = 20}."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """Variables of the model's chat template, e.g. {enable_thinking = false} for Qwen 3."""
+    tool_parser: str = ""
+    """vLLM's parser of the model's calls of tools, e.g. "hermes" or "llama3_json"; for
+    "vllm-server" the one that it was started with. Empty: the model is not asked to call any."""
     context_window: int | None = Field(default=None, ge=64)
     """Tokens of prompt and answer together; unset: what the engine or the server reports, which
     this may only lower."""

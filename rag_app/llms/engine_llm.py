@@ -20,10 +20,13 @@ from pydantic import Field, PrivateAttr
 from rag_app.callbacks import own_callbacks
 from rag_app.errors import ConfigError, InputError
 from rag_app.llms import PackableLLM
+from rag_app.llms.engine_replies import ChatReader
 from rag_app.llms.engine_requests import Request
 from rag_app.llms.engine_start import all_arguments, engine_arguments
+from rag_app.llms.guided import GuidedLLM
 from rag_app.llms.sampling import sampling_parameters
 from rag_app.llms.shared_engine import SharedEngine
+from rag_app.llms.tool_calls import TOOL_ARGUMENTS, ToolReader, check_tool_parser
 from rag_app.llms.window import choose_window
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ _SAMPLING_FIELDS = (
 )
 
 
-class EngineLLM(llama_index.llms.vllm.Vllm, PackableLLM):
+class EngineLLM(llama_index.llms.vllm.Vllm, GuidedLLM, PackableLLM):
     """A hold on an engine: fields, copies, window, tokens. `Vllm` adds the asking."""
 
     model: str | None = Field(
@@ -62,6 +65,12 @@ class EngineLLM(llama_index.llms.vllm.Vllm, PackableLLM):
     context_window: int | None = Field(
         default=None, description="Tokens of prompt and answer together; None: the engine's."
     )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Variables of the chat template."
+    )
+    tool_parser: str = Field(
+        default="", description="vLLM's parser of the model's calls of tools, e.g. \"hermes\"."
+    )
     timeout: float = Field(
         default=120.0, description="Seconds without a step of the engine, after which calls fail."
     )
@@ -81,6 +90,8 @@ class EngineLLM(llama_index.llms.vllm.Vllm, PackableLLM):
                 'use rag_app.llms.build_llm with llm.backend = "vllm-server"',
             )
         engine_arguments(self.model or "", self._engine_options())  # checks them
+        if self.tool_parser:
+            check_tool_parser(self.tool_parser)
 
     def _begin(self, fields: dict[str, Any]) -> None:
         fields.setdefault("callback_manager", own_callbacks())
@@ -106,7 +117,11 @@ class EngineLLM(llama_index.llms.vllm.Vllm, PackableLLM):
 
     def __getstate__(self) -> dict[str, Any]:
         given = self.model_fields_set - {"callback_manager"}  # handlers belong to a process
-        return {name: self.__dict__[name] for name in given}
+        state = {name: self.__dict__[name] for name in given}
+        if "vllm_kwargs" in state:  # a token goes from process to process by the environment
+            state["vllm_kwargs"] = {**state["vllm_kwargs"]}
+            state["vllm_kwargs"].pop("hf_token", None)
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._begin(dict(state))
@@ -135,6 +150,7 @@ class EngineLLM(llama_index.llms.vllm.Vllm, PackableLLM):
             num_output=self.max_new_tokens,
             is_chat_model=self._is_templated if self.is_chat_model is None else self.is_chat_model,
             model_name=str(model.served_model_name or model.model),
+            is_function_calling_model=bool(self.tool_parser),
         )
 
     def to_payload(self) -> dict[str, Any]:
@@ -190,26 +206,69 @@ class EngineLLM(llama_index.llms.vllm.Vllm, PackableLLM):
             return False
         return self.is_chat_model or self._shared.prompts().has_template
 
-    def _tokens_of_prompt(self, prompt: str, *, formatted: bool = False) -> list[int]:
+    def _tokens_of_prompt(
+        self, prompt: str, *, formatted: bool = False, **template: Any
+    ) -> list[int]:
         if formatted:
             return self._shared.prompts().of_text(prompt)
         if self._is_templated:
-            return self._tokens_of_messages([ChatMessage(role=MessageRole.USER, content=prompt)])
+            message = ChatMessage(role=MessageRole.USER, content=prompt)
+            return self._tokens_of_messages([message], **template)
         return self._shared.prompts().of_text((self.completion_to_prompt or str)(prompt))
 
-    def _tokens_of_messages(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def _tokens_of_messages(self, messages: Sequence[ChatMessage], **template: Any) -> list[int]:
         if self._is_templated:
-            return self._shared.prompts().of_messages(messages)
+            variables = {**self.chat_template_kwargs, **template}
+            return self._shared.prompts().of_messages(messages, **variables)
+        if template.get("tools"):
+            raise InputError(
+                "prompts do not go through a chat template, which would tell the model of tools",
+                "leave out messages_to_prompt, completion_to_prompt and is_chat_model; "
+                'llm.endpoint has to be "auto" or "chat"',
+            )
         return self._shared.prompts().of_text(
             (self.messages_to_prompt or messages_to_prompt)(messages)
         )
+
+    def _prompt_request(
+        self, prompt: str, formatted: bool, kwargs: Mapping[str, Any], *, streaming: bool = False
+    ) -> Request:
+        asked = dict(kwargs)
+        template = _template_variables(asked)
+        tokens = self._tokens_of_prompt(prompt, formatted=formatted, **template)
+        return self._request(tokens, asked, streaming=streaming)
+
+    def _chat_request(
+        self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any], *, streaming: bool = False
+    ) -> tuple[Request, ChatReader]:
+        """Return what to ask the engine, and what reads its answer."""
+        asked = dict(kwargs)
+        template = _template_variables(asked)
+        tools = {name: asked.pop(name) for name in TOOL_ARGUMENTS if name in asked}
+        reader = ChatReader()
+        if tools.get("tools"):
+            template["tools"] = tools["tools"]
+        tokens = self._tokens_of_messages(messages, **template)
+        if tools.get("tools"):
+            if "structured_outputs" in asked:
+                tools["structured_outputs"] = asked["structured_outputs"]
+            reader = ToolReader(
+                self.engine.model_config,
+                self._shared.prompts().tokenizer,
+                self.tool_parser,
+                messages,
+                tools,
+                {**self.chat_template_kwargs, **template},
+            )
+            asked.update(reader.sampling)
+        return self._request(tokens, asked, streaming=streaming), reader
 
     def _request(
         self, tokens: Sequence[int], kwargs: Mapping[str, Any], *, streaming: bool = False
     ) -> Request:
         model = self.engine.model_config
         given = dict(kwargs)
-        salt = given.pop("cache_salt", "")
+        salt, lora = given.pop("cache_salt", ""), given.pop("lora_request", None)
         fields = [name for name in _SAMPLING_FIELDS if name in self.model_fields_set]
         asked = {
             **model.get_diff_sampling_param(),
@@ -226,8 +285,16 @@ class EngineLLM(llama_index.llms.vllm.Vllm, PackableLLM):
                 f"{sampling.max_tokens} is more than the window of {window}",
                 "shorten the prompt, lower llm.max_tokens, or raise llm.engine.max_model_len",
             )
-        return Request(tokens, sampling, salt)
+        return Request(tokens, sampling, salt, lora)
 
     def _engine_options(self) -> dict[str, Any]:
         named = [name for name in _ENGINE_FIELDS if name in self.model_fields_set]
         return {**{name: getattr(self, name) for name in named}, **self.vllm_kwargs}
+
+
+def _template_variables(asked: dict[str, Any]) -> dict[str, Any]:
+    """Take out of what is asked what is the chat template's."""
+    template = dict(asked.pop("chat_template_kwargs", None) or {})
+    if (other := asked.pop("chat_template", None)) is not None:
+        template["chat_template"] = other
+    return template

@@ -1,16 +1,13 @@
 """What the engine's thread hands out → LlamaIndex's responses."""
 
-from collections.abc import Mapping
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import LogProb
 from llama_index.core.llms import (
     ChatMessage,
     ChatResponse,
-    ChatResponseAsyncGen,
     CompletionResponse,
-    CompletionResponseAsyncGen,
     MessageRole,
 )
 
@@ -34,8 +31,23 @@ def completion(piece: Piece, text: str | None = None) -> CompletionResponse:
     )
 
 
-def chat(response: CompletionResponse) -> ChatResponse:
-    """Make a chat's response of a completion's."""
+class ChatReader:
+    """Makes LlamaIndex's responses of one answer of a chat, whole or piece by piece."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def whole(self, piece: Piece) -> ChatResponse:
+        """Read a whole answer."""
+        return _chat(completion(piece))
+
+    def next(self, piece: Piece, prompt: Sequence[int]) -> ChatResponse | None:
+        """Read the next piece of an answer to a prompt of these tokens; None: nothing is new."""
+        self._text += piece.text
+        return _chat(completion(piece, self._text))
+
+
+def _chat(response: CompletionResponse) -> ChatResponse:
     return ChatResponse(
         message=ChatMessage(role=MessageRole.ASSISTANT, content=response.text),
         delta=response.delta,
@@ -43,13 +55,6 @@ def chat(response: CompletionResponse) -> ChatResponse:
         logprobs=response.logprobs,
         additional_kwargs=response.additional_kwargs,
     )
-
-
-async def chats(responses: CompletionResponseAsyncGen) -> ChatResponseAsyncGen:
-    """Do as `chat` with each of a stream; closing it closes the other."""
-    async with aclosing(responses):
-        async for response in responses:
-            yield chat(response)
 
 
 def _likeliest(position: Mapping[int, Any]) -> list[LogProb]:

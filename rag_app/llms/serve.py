@@ -70,7 +70,10 @@ def server_command(
         If vLLM is not installed.
     """
     model = engine_arguments(section.model, section.engine)["model"]
-    asked = {"trust_remote_code": False, **section.engine}
+    asked: dict[str, Any] = {"trust_remote_code": False}
+    if section.tool_parser:
+        asked |= {"enable_auto_tool_choice": True, "tool_call_parser": section.tool_parser}
+    asked |= section.engine
     environment = {}
     if key := section.api_key.get_secret_value():
         environment["VLLM_API_KEY"] = key

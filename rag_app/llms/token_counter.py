@@ -1,6 +1,6 @@
 """How many tokens a served model makes of a prompt, without asking the server each time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,8 @@ class TokenCounter:
     ----------
     endpoint
         ``llm.endpoint``.
+    template
+        Variables of the chat template.
 
     Attributes
     ----------
@@ -46,8 +48,15 @@ class TokenCounter:
         How it counts, for people.
     """
 
-    def __init__(self, http: httpx.Client, model: ServedModel, endpoint: str) -> None:
+    def __init__(
+        self,
+        http: httpx.Client,
+        model: ServedModel,
+        endpoint: str,
+        template: Mapping[str, Any] | None = None,
+    ) -> None:
         self._http = http
+        self._template = dict(template or {})
         self._model = model.name
         self.is_chat = endpoint != "completion"
         self._text: Callable[[str], int] = self._bytes
@@ -127,6 +136,8 @@ class TokenCounter:
         if self.is_chat and not alone:
             asked["messages"] = [{"role": "user", "content": text}]
             asked["add_generation_prompt"] = True
+            if self._template:
+                asked["chat_template_kwargs"] = self._template
         else:
             asked["prompt"] = text
             asked["add_special_tokens"] = not alone

@@ -26,7 +26,7 @@ from rag_app.errors import InputError, RagAppError
 from rag_app.llms import Reply
 from rag_app.llms.batch_events import BatchEvents
 from rag_app.llms.engine_llm import EngineLLM
-from rag_app.llms.engine_replies import chat, chats, completion
+from rag_app.llms.engine_replies import ChatReader, completion
 from rag_app.llms.engine_requests import Piece, Request
 
 
@@ -62,14 +62,13 @@ class Vllm(EngineLLM):
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt: through the chat template, as a user's message, if the model has one."""
-        tokens = self._tokens_of_prompt(prompt, formatted=formatted)
-        return completion(self._whole([self._request(tokens, kwargs)])[0])
+        return completion(self._whole(self._prompt_request(prompt, formatted, kwargs)))
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation, through the model's chat template."""
-        request = self._request(self._tokens_of_messages(messages), kwargs)
-        return chat(completion(self._whole([request])[0]))
+        request, reader = self._chat_request(messages, kwargs)
+        return reader.whole(self._whole(request))
 
     @llm_completion_callback()
     async def acomplete(
@@ -77,15 +76,14 @@ class Vllm(EngineLLM):
     ) -> CompletionResponse:
         """Answer a prompt without blocking the event loop."""
         await self._shared.aengine()
-        tokens = self._tokens_of_prompt(prompt, formatted=formatted)
-        return completion(await self._awhole(self._request(tokens, kwargs)))
+        return completion(await self._awhole(self._prompt_request(prompt, formatted, kwargs)))
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation without blocking the event loop."""
         await self._shared.aengine()
-        tokens = self._tokens_of_messages(messages)
-        return chat(completion(await self._awhole(self._request(tokens, kwargs))))
+        request, reader = self._chat_request(messages, kwargs)
+        return reader.whole(await self._awhole(request))
 
     # Piece by piece
 
@@ -94,14 +92,12 @@ class Vllm(EngineLLM):
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
         """Answer a prompt piece by piece; closing the generator aborts the request."""
-        tokens = self._tokens_of_prompt(prompt, formatted=formatted)
-        return self._stream(self._request(tokens, kwargs, streaming=True))
+        return self._stream(self._prompt_request(prompt, formatted, kwargs, streaming=True))
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation piece by piece; closing the generator aborts the request."""
-        request = self._request(self._tokens_of_messages(messages), kwargs, streaming=True)
-        return (chat(response) for response in self._stream(request))
+        return self._chat_stream(*self._chat_request(messages, kwargs, streaming=True))
 
     @llm_completion_callback()
     async def astream_complete(
@@ -109,8 +105,7 @@ class Vllm(EngineLLM):
     ) -> CompletionResponseAsyncGen:
         """Answer a prompt piece by piece; closing or cancelling aborts the request."""
         await self._shared.aengine()
-        tokens = self._tokens_of_prompt(prompt, formatted=formatted)
-        return self._astream(self._request(tokens, kwargs, streaming=True))
+        return self._astream(self._prompt_request(prompt, formatted, kwargs, streaming=True))
 
     @llm_chat_callback()
     async def astream_chat(
@@ -118,8 +113,7 @@ class Vllm(EngineLLM):
     ) -> ChatResponseAsyncGen:
         """Answer a conversation piece by piece; closing or cancelling aborts the request."""
         await self._shared.aengine()
-        tokens = self._tokens_of_messages(messages)
-        return chats(self._astream(self._request(tokens, kwargs, streaming=True)))
+        return self._chat_astream(*self._chat_request(messages, kwargs, streaming=True))
 
     # Many
 
@@ -143,7 +137,7 @@ class Vllm(EngineLLM):
             for index, prompt in enumerate(prompts):
                 events.began(index, prompt)
                 try:
-                    requests.append(self._request(self._tokens_of_prompt(prompt), kwargs))
+                    requests.append(self._prompt_request(prompt, False, kwargs))
                 except InputError as error:  # this prompt's own: too long for the window
                     events.failed(index, error)
                     yield index, error
@@ -163,9 +157,9 @@ class Vllm(EngineLLM):
             events.all_failed(error)
             raise
 
-    def _whole(self, requests: Sequence[Request]) -> list[Piece]:
-        with closing(self._shared.ask(requests)) as pieces:
-            return list(pieces)
+    def _whole(self, request: Request) -> Piece:
+        with closing(self._shared.ask([request])) as pieces:
+            return list(pieces)[-1]
 
     async def _awhole(self, request: Request) -> Piece:
         async with aclosing(self._shared.aask([request])) as pieces:
@@ -184,6 +178,18 @@ class Vllm(EngineLLM):
             async for piece in pieces:
                 text += piece.text
                 yield completion(piece, text)
+
+    def _chat_stream(self, request: Request, reader: ChatReader) -> ChatResponseGen:
+        with closing(self._shared.ask([request])) as pieces:
+            for piece in pieces:
+                if (response := reader.next(piece, request.tokens)) is not None:
+                    yield response
+
+    async def _chat_astream(self, request: Request, reader: ChatReader) -> ChatResponseAsyncGen:
+        async with aclosing(self._shared.aask([request])) as pieces:
+            async for piece in pieces:
+                if (response := reader.next(piece, request.tokens)) is not None:
+                    yield response
 
 
 VllmEngine = Vllm
@@ -210,4 +216,6 @@ def build_vllm_engine(section: LLMSection) -> Vllm:
         is_chat_model={"auto": None, "chat": True, "completion": False}[section.endpoint],
         context_window=section.context_window,
         timeout=section.timeout,
+        chat_template_kwargs=section.chat_template_kwargs,
+        tool_parser=section.tool_parser,
     )

@@ -41,6 +41,9 @@ from rag_app.llms.window import choose_window
 _MALFORMED = (AttributeError, LookupError, TypeError, ValueError, RecursionError, httpx.HTTPError)
 """What LlamaIndex and OpenAI's client end in on an answer of another shape."""
 
+_ALSO = ("chat_template_kwargs", "structured_outputs", "cache_salt")
+"""What vLLM takes in a request beside sampling parameters, and OpenAI's client does not know."""
+
 _COUNTER = re.compile(r"^vllm:prefix_cache_(queries|hits)_total(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
 
@@ -146,7 +149,7 @@ class VllmServer(OpenAILike, PackableLLM):
 
     def forget_prefixes(self) -> dict[str, Any]:
         """Return a new salt: vLLM finds a prompt only among those that were sent with the same."""
-        return {"extra_body": {"cache_salt": secrets.token_hex(16)}}
+        return {"cache_salt": secrets.token_hex(16)}
 
     def close(self) -> None:
         """Close the connections."""
@@ -175,7 +178,7 @@ class VllmServer(OpenAILike, PackableLLM):
         """Let a call's own parameters win, and send what OpenAI does not know in the body."""
         asked = {**self.additional_kwargs, **kwargs}
         body = {**super()._get_model_kwargs(**kwargs), **asked}
-        extra = {name: body.pop(name) for name in SAMPLING if name in body}
+        extra = {name: body.pop(name) for name in (*SAMPLING, *_ALSO) if name in body}
         body["extra_body"] = {**extra, **body.get("extra_body", {})}
         if body.get("stream"):
             body["stream_options"] = {"include_usage": True}
@@ -299,10 +302,13 @@ def build_vllm_server(section: LLMSection) -> VllmServer:
             )
         whose = f"the server at {replicas.roots[0]}"
         window = choose_window(section.context_window, section.max_tokens, real, whose)
-        counter = TokenCounter(http, model, section.endpoint)
+        counter = TokenCounter(http, model, section.endpoint, section.chat_template_kwargs)
     except BaseException:
         http.close()
         raise
+    template = {"chat_template_kwargs": section.chat_template_kwargs}
+    if not (counter.is_chat and section.chat_template_kwargs):
+        template = {}
     return VllmServer(
         replicas,
         transport,
@@ -314,10 +320,13 @@ def build_vllm_server(section: LLMSection) -> VllmServer:
         api_key=key or "none",  # never OPENAI_API_KEY from the environment, which is not ours
         context_window=window,
         is_chat_model=counter.is_chat,
+        is_function_calling_model=bool(section.tool_parser),
+        strict=True,  # arguments of calls keep to the tool's schema
+        should_use_structured_outputs=counter.is_chat,  # vLLM's servers guide; others ignore it
         temperature=section.temperature,
         max_tokens=section.max_tokens,
         timeout=section.timeout,
-        additional_kwargs={"top_p": section.top_p, **section.sampling},
+        additional_kwargs={"top_p": section.top_p, **section.sampling, **template},
     )
 
 

@@ -3,14 +3,16 @@
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from llama_index.core.llms import ChatMessage, MessageRole
 
 from rag_app.errors import RagAppError
+from rag_app.llms import build_llm
 from rag_app.llms.vllm_engine import VllmEngine
 from rag_app.llms.vllm_server import VllmServer
-from tests.llms.conftest import WINDOW
+from tests.llms.conftest import ENGINE, WINDOW, Server, connect, section
 
 Llm = VllmEngine | VllmServer
 PROMPT = "What is a licence?"
@@ -118,3 +120,19 @@ def test_two_event_loops_at_once(llm: Llm) -> None:
     with ThreadPoolExecutor(2) as threads:
         for texts in threads.map(lambda _: asyncio.run(ask()), range(2)):
             assert texts == [expected] * 4
+
+
+def test_variables_of_the_chat_template(
+    engine: VllmEngine, vllm_server: Server, llama: Path
+) -> None:
+    thinking = {"chat_template_kwargs": {"enable_thinking": True}}
+    server = connect(vllm_server, **thinking)
+    ours = build_llm(section(backend="vllm", model=str(llama), engine=ENGINE, **thinking))
+    expected = engine.complete(PROMPT, **thinking)
+    for llm in (server, ours):
+        found = llm.complete(PROMPT)
+        assert found.text == expected.text
+        assert found.additional_kwargs["prompt_tokens"] == llm.count_tokens(PROMPT)
+        assert llm.count_tokens(PROMPT) > engine.count_tokens(PROMPT)
+    plain = server.complete(PROMPT, chat_template_kwargs={"enable_thinking": False})
+    assert plain.text == engine.complete(PROMPT).text

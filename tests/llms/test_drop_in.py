@@ -115,6 +115,13 @@ def test_copies_have_a_hold_of_their_own(engine: VllmEngine, llama: Path) -> Non
     assert pickle.loads(pickle.dumps(engine)).complete(PROMPT).text == other.complete(PROMPT).text
 
 
+@pytest.mark.usefixtures("llama")
+def test_a_token_is_not_in_the_pickle() -> None:
+    llm = Vllm("org/gated", vllm_kwargs={"hf_token": "hf_hush", "max_model_len": 64})
+    assert b"hf_hush" not in pickle.dumps(llm)
+    assert pickle.loads(pickle.dumps(llm)).vllm_kwargs == {"max_model_len": 64}
+
+
 PICKLED = """
 import pickle, sys
 llm = pickle.load(sys.stdin.buffer)
