@@ -11,6 +11,8 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 
+from . import hostile_office
+
 Make = Callable[[], bytes]
 
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -529,10 +531,11 @@ KINDS: dict[str, Make] = {
     **JSON,
     **CSV,
     **NOTEBOOKS,
+    **hostile_office.KINDS,
 }
 
 SLOW = {
     *("bomb of text.docx", "bomb in a header.docx", "html/many elements.html"),
-    *("bomb of overlapping members.docx", "xml/huge attribute.docx"),
+    *("bomb of overlapping members.docx", "xml/huge attribute.docx", "bomb attached.eml"),
 }
 """More than three seconds to make or to refuse."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 
 from rag_app.app import build_retriever
 from rag_app.config.sections import Config
@@ -321,3 +322,47 @@ def test_nonsense_of_moves_is_refused(
         ingest(config, [a, b], moved_from="nowhere")
     with pytest.raises(InputError, match="cannot have been moved to itself"):
         ingest(config, [a], moved_from=a)
+
+
+def test_rows_of_another_program_outlive_the_documents_beside_them(
+    config: Config, tmp_path: Path
+) -> None:
+    """Of its own documents, and under the id of one of ours; whatever deletes ours."""
+    folder = make_files(tmp_path / "old", {f"{n}.md": page(f"n{n}", 2) for n in range(5)})
+    ingest(config, [folder])
+    store = open_store(config)
+    ids = {document.path: document.id for document in store.documents().values()}
+    nodes = [
+        TextNode(id_=f"theirs of {source}", text=f"beside {source}", embedding=[1.0] + [0.0] * 63)
+        for source in ["their own", *ids.values()]
+    ]
+    for node in nodes:
+        source = RelatedNodeInfo(node_id=node.node_id.removeprefix("theirs of "))
+        node.relationships = {NodeRelationship.SOURCE: source}
+    store.add(nodes)
+    store.flush()
+
+    def theirs() -> set[str]:
+        found = open_store(config).get_nodes([node.node_id for node in nodes])
+        return {node.node_id for node in found}
+
+    everything = {node.node_id for node in nodes}
+    (folder / "0.md").unlink()
+    assert ingest(config, [folder], prune=True).removed == ("0.md",)
+    assert theirs() == everything
+    assert [each.path for each in remove_documents(config, ["1.md"])] == ["1.md"]
+    assert theirs() == everything
+    (folder / "2.md").write_text(page("other", 2))
+    assert ingest(config, [folder / "2.md"]).changed == ("2.md",)
+    assert theirs() == everything
+    moved = folder.rename(tmp_path / "new")
+    report = ingest(config, [moved], moved_from=folder)
+    assert len(report.unchanged) == 3
+    assert theirs() == everything
+    shutil.rmtree(moved)
+    moved.mkdir()
+    assert len(ingest(config, [moved], prune=True, confirm=lambda _: True).removed) == 4
+    assert theirs() == everything
+    assert open_store(config).documents() == {}
+    report_ = verify(config, repair=True)
+    assert (report_.problems, report_.foreign_rows) == ((), len(nodes))

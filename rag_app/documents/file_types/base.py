@@ -1,13 +1,16 @@
 """What all readers share: one document a file, read within limits."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from llama_index.core.readers.base import BaseReader
 from llama_index.core.schema import Document
 
 from rag_app.documents.file_types.encodings import encoding_of
 from rag_app.documents.file_types.limits import Budget, Limits, UnreadableFileError
+
+ReadInside = Callable[[Path, Budget], str]
 
 
 class FileReader(BaseReader):
@@ -17,7 +20,14 @@ class FileReader(BaseReader):
     ----------
     limits
         What reading one file may take.
+
+    Attributes
+    ----------
+    read_inside
+        Reads a file that is in another one as its own type; `kinds` sets it, which knows them all.
     """
+
+    read_inside: ClassVar[ReadInside]
 
     def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
         self._limits = limits

@@ -7,9 +7,11 @@ from rag_app.documents.file_types.base import FileReader
 from rag_app.documents.file_types.docx import DocxReader
 from rag_app.documents.file_types.encodings import encoding_of
 from rag_app.documents.file_types.html import HTMLReader
-from rag_app.documents.file_types.limits import UnreadableFileError
+from rag_app.documents.file_types.limits import Budget, UnreadableFileError
+from rag_app.documents.file_types.mail import MailReader
 from rag_app.documents.file_types.pdf import PDFReader
 from rag_app.documents.file_types.records import CSVReader, JSONReader, NotebookReader
+from rag_app.documents.file_types.rtf import RtfReader
 from rag_app.documents.file_types.text import MarkdownReader, TextReader
 from rag_app.registry import Registry
 
@@ -36,6 +38,8 @@ _KINDS = {
     "html": _Kind(HTMLReader, (".html", ".htm", ".xhtml")),
     "pdf": _Kind(PDFReader, (".pdf",), is_binary=True),
     "docx": _Kind(DocxReader, (".docx",), is_binary=True),
+    "mail": _Kind(MailReader, (".eml",), is_binary=True),
+    "rtf": _Kind(RtfReader, (".rtf",), is_binary=True),
     "csv": _Kind(CSVReader, (".csv", ".tsv")),
     "json": _Kind(JSONReader, (".json", ".jsonl", ".ndjson")),
     "notebook": _Kind(NotebookReader, (".ipynb",)),
@@ -84,3 +88,11 @@ def file_type(path: Path, data: bytes) -> str:
             raise UnreadableFileError(f"binary: no reader for {what}") from None
         raise
     return kind
+
+
+def _read_inside(file: Path, budget: Budget) -> str:
+    text, _ = READERS[file_type(file, file.read_bytes())]().extract(file, budget)
+    return text
+
+
+FileReader.read_inside = staticmethod(_read_inside)

@@ -49,8 +49,20 @@ class Budget:
         self.limits = limits
         self._ends = time.thread_time() + limits.seconds
         self._ticks = 0
-        self._unpacked = 0
+        self._unpacked = [0]
+        self._before = 0
         self._text = io.StringIO()
+
+    def part(self) -> "Budget":
+        """Return a budget with a text of its own for a file in the file: all else is spent of both.
+
+        What is made of it counts when it is written to this one.
+        """
+        part = Budget(self.limits)
+        part._ends = self._ends
+        part._unpacked = self._unpacked
+        part._before = self._before + self._text.tell()
+        return part
 
     def tick(self) -> None:
         """Check the time now and then; for loops that turn often and do little each time."""
@@ -67,20 +79,20 @@ class Budget:
 
     def take_unpacked(self, count: int, file_size: int) -> None:
         """Count bytes that were decompressed from a file of that size."""
-        self._unpacked += count
+        self._unpacked[0] += count
         most = min(self.limits.unpacked, max(_BOMB_BYTES, _BOMB_RATIO * file_size))
-        if self._unpacked > most:
+        if self._unpacked[0] > most:
             raise UnreadableFileError(f"unpacks to more than {most / 1e6:.3g} MB: a zip bomb?")
 
     def write(self, text: str) -> None:
         """Append to the file's text."""
-        if self._text.tell() + len(text) > self.limits.characters:
+        if self._before + self._text.tell() + len(text) > self.limits.characters:
             self.refuse_text()
         self._text.write(text)
 
     def check_text(self, characters: int) -> None:
         """Check the length of text that is kept elsewhere."""
-        if characters > self.limits.characters:
+        if self._before + characters > self.limits.characters:
             self.refuse_text()
 
     def refuse_text(self) -> NoReturn:
