@@ -14,7 +14,7 @@ from rag_app.milvus.chosen import Chosen, read_chosen
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.dense_index import DenseIndex, configured_index
 from rag_app.milvus.errors import FAILURES, MAKE_ROOM, as_store_error, message_of, storage_problem
-from rag_app.milvus.lite_files import index_files, read_index_file
+from rag_app.milvus.lite_files import index_files, read_each, read_index_file
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import find_index
 from rag_app.milvus.writing import in_turn
@@ -194,7 +194,8 @@ def _size(config: Config, index: DenseIndex, rows: int) -> tuple[int, str]:
     section = config.vector_store
     if section.is_lite:
         files = index_files(section.uri, section.collection, VECTOR_FIELD)
-        return sum(file.stat().st_size for file in files), "index files, on disk and in memory"
+        sizes = read_each(files, lambda file: file.stat().st_size)
+        return sum(sizes), "index files, on disk and in memory"
     return rows * index.dimension() * 4, "the bare vectors; a server does not tell its index's size"
 
 
@@ -203,4 +204,4 @@ def _read_back(config: Config) -> list[dict[str, Any]]:
     if not section.is_lite:
         return []
     files = index_files(section.uri, section.collection, VECTOR_FIELD)
-    return [read_index_file(file) for file in files]
+    return read_each(files, read_index_file)

@@ -1,10 +1,14 @@
 """Milvus Lite's files: where they lie, what its index files hold, and letting go of them."""
 
 import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rag_app.milvus import lite_shared
+
+T = TypeVar("T")
 
 
 def release(uri: str) -> None:
@@ -24,6 +28,15 @@ def index_files(uri: str, collection: str, vector_field: str) -> list[Path]:
     """Return the files of a collection's index: one for each segment that has one."""
     folder = collection_folder(uri, collection) / "partitions"
     return sorted(folder.glob(f"*/indexes/*.{vector_field}.*.idx"))
+
+
+def read_each(files: Iterable[Path], read: Callable[[Path], T]) -> list[T]:
+    """Read files that another process may replace meanwhile; those that are gone are left out."""
+    found = []
+    for file in files:
+        with suppress(FileNotFoundError):
+            found.append(read(file))
+    return found
 
 
 def read_index_file(file: Path) -> dict[str, Any]:

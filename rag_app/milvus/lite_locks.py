@@ -17,6 +17,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+SOCKET_FOLDER = "rag-app-"
+"""What the name of the folder of a database's socket starts with."""
+
 CAN_LOCK = fcntl is not None
 
 _held: set[int] = set()

@@ -26,7 +26,7 @@ from pymilvus.grpc_gen import milvus_pb2_grpc
 from rag_app.milvus import lite_seals
 from rag_app.milvus.lite_check import find_faults
 from rag_app.milvus.lite_engine import compact_eagerly, drop_written_logs, list_without_opening
-from rag_app.milvus.lite_locks import index_lock, turn
+from rag_app.milvus.lite_locks import SOCKET_FOLDER, index_lock, turn
 
 FAULTS = "/rag_app.Lite/Faults"
 """The call by which others ask what is wrong with a collection's files."""
@@ -307,5 +307,5 @@ def _private_folder() -> Path:
     for place in places:
         if place and Path(place).is_dir() and len(os.fsencode(place)) < _LONGEST_PATH - 30:
             with suppress(OSError):
-                return Path(tempfile.mkdtemp(prefix="rag-app-", dir=place))
+                return Path(tempfile.mkdtemp(prefix=SOCKET_FOLDER, dir=place))
     raise OSError(None, "no folder for a socket", ", ".join(filter(None, places)))

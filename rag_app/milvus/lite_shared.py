@@ -9,7 +9,6 @@ import atexit
 import errno
 import json
 import os
-import shutil
 import socket
 import threading
 import time
@@ -35,7 +34,6 @@ _NEAR = 2.0
 """Seconds after which a holder that says it is on another machine is believed."""
 
 _ADDRESS = "unix:"
-_SOCKET_FOLDER = "rag-app-"
 
 _HOST = socket.gethostname()
 
@@ -122,11 +120,12 @@ class SharedDatabase:
                 except grpc.RpcError as error:
                     if time.monotonic() >= until:
                         raise not_answering(self.path) from error
+                    time.sleep(0.05)
 
     def close(self) -> None:
         """Let go of the database; its clients cannot be used any more."""
+        self._is_closed = True  # whoever waits in `reach`, and has the lock, gives up
         with self._lock:
-            self._is_closed = True
             for close in self.on_close:
                 close()
             if self._server is not None:
@@ -162,31 +161,18 @@ class SharedDatabase:
         """Open the database and serve it; False if another program has it open."""
         from milvus_lite.exceptions import DataDirLockedError
 
-        from rag_app.milvus.lite_server import Server
-
         _clear_after(_read(self.path / HOLDER))
         try:
-            server = Server(self.path)
+            self._server = self._open()
         except DataDirLockedError:
             lite_locks.unlock(lock_file)
             return False
-        except OSError as error:
-            lite_locks.unlock(lock_file)
-            raise unusable(self.path, error) from error
         except BaseException:
             lite_locks.unlock(lock_file)
             raise
-        if faults := list(find_database_faults(self.path)):
-            server.close()
-            lite_locks.unlock(lock_file)
-            raise VectorStoreError(
-                f"the Milvus Lite database {self.path} is damaged: {'; '.join(faults)}",
-                f"restore {self.path} from a backup; without that file its collections lose their "
-                "aliases, or its properties, and nothing else",
-            )
-        self._server, self._lock_file = server, lock_file
+        self._lock_file = lock_file
         told = {
-            "socket": str(server.socket),
+            "socket": str(self._server.socket),
             "pid": os.getpid(),
             "host": _HOST,
             "file": os.fstat(lock_file).st_ino,
@@ -194,6 +180,22 @@ class SharedDatabase:
         os.ftruncate(lock_file, 0)
         os.pwrite(lock_file, json.dumps(told).encode(), 0)
         return True
+
+    def _open(self) -> Any:
+        from rag_app.milvus.lite_server import Server
+
+        try:
+            server = Server(self.path)
+        except OSError as error:
+            raise unusable(self.path, error) from error
+        if faults := list(find_database_faults(self.path)):
+            server.close()
+            raise VectorStoreError(
+                f"the Milvus Lite database {self.path} is damaged: {'; '.join(faults)}",
+                f"restore {self.path} from a backup; without that file its collections lose their "
+                "aliases, or its properties, and nothing else",
+            )
+        return server
 
     def _published(self) -> str:
         """Return the socket that the holder tells, if somebody listens there; else ""."""
@@ -302,10 +304,13 @@ def _read(holder: Path) -> dict[str, Any]:
 
 
 def _clear_after(told: dict[str, Any]) -> None:
-    """Delete the socket of a holder that was killed."""
-    folder = Path(told.get("socket", "")).parent
-    if folder.name.startswith(_SOCKET_FOLDER) and told.get("host") == _HOST:
-        shutil.rmtree(folder, ignore_errors=True)
+    """Delete the socket of a holder that was killed, and its folder."""
+    place = Path(told.get("socket", ""))
+    if place.parent.name.startswith(lite_locks.SOCKET_FOLDER) and told.get("host") == _HOST:
+        with suppress(OSError):
+            if place.is_socket():
+                place.unlink()
+            place.parent.rmdir()
 
 
 def _release_all() -> None:
