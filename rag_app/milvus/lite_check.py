@@ -15,6 +15,7 @@ from rag_app.milvus.lite_seals import LOG_SEAL, SEAL, checksum, log_fault
 MANIFEST = "manifest.json"
 SCHEMA = "schema.json"
 _BACKUP = "manifest.json.prev"
+_NEXT = "manifest.json.tmp"
 _NUMBERS = ("version", "current_seq", "schema_version", "manifest_format_version")
 _FILE_LISTS = ("data_files", "delta_files")
 
@@ -122,7 +123,10 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
         return None, [f"{MANIFEST} is no manifest: {fault}"]
     before, unreadable = _read_json(backup) if backup.exists() else ({}, "")
     older = before.get("version", 0) if not unreadable else 0
-    if isinstance(older, int) and older >= payload["version"]:
+    # Lite writes the next one, copies this one to the backup, and puts the next one in its place;
+    # killed before the last step, both are the same, and the next one lies there.
+    is_between = older == payload["version"] and (folder / _NEXT).exists()
+    if isinstance(older, int) and older >= payload["version"] and not is_between:
         return payload, [
             f"{MANIFEST} is of version {payload['version']}, older than {_BACKUP} ({older})"
         ]

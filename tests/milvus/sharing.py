@@ -175,13 +175,28 @@ def fork(database: Path, log: Path) -> None:
     time.sleep(300)
 
 
-def die_between(database: Path) -> None:
+def die_before_log_is_deleted(database: Path) -> None:
     """Write rows to a file, and be killed before their log is deleted."""
     from milvus_lite.storage.wal import WAL
 
     store = open_store(config_of(database))
     store.add(batch(1))
     WAL.close_and_delete = lambda _self: kill(os.getpid())
+    store.flush()
+
+
+def die_before_manifest_is_replaced(database: Path) -> None:
+    """Write rows to a file, and be killed before the manifest names it."""
+    store = open_store(config_of(database))
+    store.add(batch(1))
+    replace = os.replace
+
+    def dying(source: str, target: str) -> None:
+        if target.endswith("manifest.json"):
+            kill(os.getpid())
+        replace(source, target)
+
+    os.replace = dying  # type: ignore[assignment]
     store.flush()
 
 

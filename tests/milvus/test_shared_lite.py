@@ -127,8 +127,13 @@ def test_a_killed_holder_is_followed_while_others_read_and_one_writes(
     assert set(found) == expected | ids(batch(0))
 
 
-def test_killed_between_a_file_and_its_log_no_row_is_twice(database: Path) -> None:
-    process = start(sharing.die_between, database)
+@pytest.mark.parametrize(
+    "die", [sharing.die_before_log_is_deleted, sharing.die_before_manifest_is_replaced]
+)
+def test_killed_in_the_middle_of_a_flush_no_row_is_lost_or_there_twice(
+    database: Path, die: Callable[[Path], None]
+) -> None:
+    process = start(die, database)
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
     store = open_store(config_of(database))
