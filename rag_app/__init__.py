@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rag_app.milvus.store import open_store
     from rag_app.retrieval.reranker import build_reranker
     from rag_app.schema import IngestReport, LedgerEntry, Source
+    from rag_app.tools import RagAppToolSpec
 
 _HOMES = {
     # configuration
@@ -51,6 +52,7 @@ _HOMES = {
     "build_query_engine": "rag_app.app",
     "build_chat_engine": "rag_app.app",
     "build_batch": "rag_app.app",
+    "RagAppToolSpec": "rag_app.tools",
     # parts
     "build_embedder": "rag_app.embedding.factory",
     "build_llm": "rag_app.llms",
@@ -70,6 +72,7 @@ __all__ = [
     "NodeParser",
     "RagApp",
     "RagAppError",
+    "RagAppToolSpec",
     "Source",
     "build_batch",
     "build_chat_engine",
