@@ -22,6 +22,7 @@ from rag_app.answering.factory import make_extractor, make_synthesizer
 from rag_app.answering.query_engine import QueryEngine
 from rag_app.answering.sessions import Session, SessionStore, make_memory
 from rag_app.answering.synthesizer import ExtractiveSynthesizer
+from rag_app.config.portable import without_secrets
 from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
 from rag_app.embedding.batching import BatchingEmbedder
@@ -40,6 +41,7 @@ from rag_app.retrieval.retriever import Retriever, make_index
 from rag_app.runner import Runner
 from rag_app.schema import IngestReport
 from rag_app.search.modes import find_mode
+from rag_app.travelling import app_of, remembered
 
 DRAIN_SECONDS = 0.5
 """How long `RagApp.close` waits for the questions that run, unless it is told otherwise."""
@@ -50,7 +52,8 @@ class RagApp:
 
     Milvus connection, embedder, reranker and LLM are each made once, on first use, from any thread.
     What the methods return may be used from any number of threads and event loops until `close`,
-    which gives everything back, a Milvus Lite database's lock included.
+    which gives everything back, a Milvus Lite database's lock included. It can be pickled and
+    copied, as the app can: another process opens its own parts, once for all it is given of an app.
 
     >>> with RagApp(load_config()) as app:
     ...     app.query_engine().query("What is HNSW?")
@@ -76,6 +79,8 @@ class RagApp:
         embedder: Embedder | None = None,
     ) -> None:
         self.config = config
+        self._given = llm, embedder
+        self._name = remembered(self)
         self._ingests = SerialRuns()
         self.answers_by_llm = llm is not None or config.llm.backend != "extractive"
         self._runner = Runner()
@@ -96,6 +101,10 @@ class RagApp:
             None if llm is not None else lambda made: made.close(),
         )
         self.sessions = SessionStore(config.chat, lambda: make_memory(self.llm))
+
+    def __reduce__(self) -> Any:
+        # In this process it is the same app, in another one it opens its parts again.
+        return app_of, (self._name, type(self), without_secrets(self.config), *self._given)
 
     def __enter__(self) -> Self:
         return self
@@ -170,7 +179,7 @@ class RagApp:
         ``as_retriever`` its own ``vector_store_query_mode`` and ``filters``.
         """
         store = self.store  # first: it fails in a second, the embedder loads for several
-        return make_index(store, self.embedder)
+        return make_index(store, self.embedder).made_by(self.index)
 
     def retriever(self, *, filters: MetadataFilters | None = None, **overrides: Any) -> Retriever:
         """Return a retriever: nodes best first, with scores.
@@ -187,7 +196,8 @@ class RagApp:
         RagAppError
             As `store` and `embedder`.
         """
-        return self._retriever(with_overrides(self.config, overrides), filters)
+        made = self._retriever(with_overrides(self.config, overrides), filters)
+        return made.made_by(self.retriever, filters=filters, **overrides)
 
     def query_engine(
         self,
@@ -225,6 +235,13 @@ class RagApp:
             synthesizer.callback_manager = callback_manager
         return QueryEngine(
             retriever, synthesizer, self._runner, node_postprocessors, callback_manager
+        ).made_by(
+            self.query_engine,
+            streaming=streaming,
+            filters=filters,
+            node_postprocessors=node_postprocessors,
+            callback_manager=callback_manager,
+            **overrides,
         )
 
     def chat_engine(self, session: str | None = None, **overrides: Any) -> ChatEngine:
@@ -246,14 +263,19 @@ class RagApp:
         """
         llm = self.llm
         engine = self.query_engine(streaming=True, **overrides)
-        if session is not None:
-            return ChatEngine(engine, llm, lambda: self.sessions.open(session), self._runner)
         own = Session(make_memory(llm))
-        return ChatEngine(engine, llm, lambda: own, self._runner)
+        made = ChatEngine(
+            engine,
+            llm,
+            (lambda: own) if session is None else (lambda: self.sessions.open(session)),
+            self._runner,
+        )
+        return made.made_by(self.chat_engine, session=session, **overrides)
 
     def batch(self, **overrides: Any) -> Batch:
         """Return what answers many questions together. Raises as `query_engine`."""
-        return Batch(*self._both(with_overrides(self.config, overrides), None))
+        made = Batch(*self._both(with_overrides(self.config, overrides), None))
+        return made.made_by(self.batch, **overrides)
 
     def ingest(
         self,

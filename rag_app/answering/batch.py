@@ -17,6 +17,7 @@ from rag_app.answering.packing import Packed
 from rag_app.answering.prompts import number_sources
 from rag_app.errors import LLMError, LLMUnavailableError, RagAppError, UserError
 from rag_app.questions import BadLine, Question
+from rag_app.recipe import Remade
 from rag_app.retrieval.retriever import Retriever
 from rag_app.schema import Record, Source
 
@@ -112,7 +113,7 @@ class BatchSummary(Record):
 
 
 @dataclass
-class Batch:
+class Batch(Remade):
     """Answers questions over an open collection. `rag_app.app.build_batch` makes one.
 
     Attributes
@@ -127,6 +128,10 @@ class Batch:
     synthesizer: RagSynthesizer
     group: bool = True
     summary: BatchSummary = field(default_factory=BatchSummary)
+
+    def changed_since(self) -> dict[str, Any]:
+        """Return what can be set on it."""
+        return {"group": self.group}
 
     def run(
         self, questions: Sequence[Question]

@@ -25,11 +25,12 @@ from rag_app.answering.sessions import Session
 from rag_app.errors import RagAppError
 from rag_app.llms import PackableLLM
 from rag_app.questions import check_question
+from rag_app.recipe import Remade
 from rag_app.runner import Runner
 from rag_app.schema import Source
 
 
-class ChatEngine(CondenseQuestionChatEngine):
+class ChatEngine(Remade, CondenseQuestionChatEngine):
     """`CondenseQuestionChatEngine` over a session, whose history fits the LLM's window.
 
     A follow-up question is rewritten from the history by one LLM call, then answered by the query

@@ -1,19 +1,22 @@
 """LlamaIndex's query engine over our retriever and synthesizer: each question is let in once."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from llama_index.core.base.response.schema import RESPONSE_TYPE
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import QueryBundle
 
 from rag_app.answering.base import RagSynthesizer
+from rag_app.recipe import Remade
 from rag_app.retrieval.retriever import Retriever
 from rag_app.runner import Runner
 
 
-class QueryEngine(RetrieverQueryEngine):
+class QueryEngine(Remade, RetrieverQueryEngine):
     """`RetrieverQueryEngine` whose questions are let in whole: retrieval and answer, or neither.
 
     Parameters
@@ -37,6 +40,19 @@ class QueryEngine(RetrieverQueryEngine):
             callback_manager=callback_manager or CallbackManager(),
         )
         self._runner = runner
+        self._replaced: dict[str, BasePromptTemplate] = {}
+
+    def update_prompts(self, prompts_dict: dict[str, BasePromptTemplate]) -> None:
+        """Replace prompts; copies, and what comes out of a pickle, have them as well."""
+        super().update_prompts(prompts_dict)
+        self._replaced.update(prompts_dict)
+
+    def changed_since(self) -> dict[str, Any]:
+        """Return the prompts that were replaced."""
+        return {"prompts": self._replaced} if self._replaced else {}
+
+    def __setstate__(self, changed: dict[str, Any]) -> None:
+        self.update_prompts(changed["prompts"])
 
     # Called bare, LlamaIndex's own have no spans of their own within these two's.
 

@@ -4,6 +4,7 @@ Where the values come from (file, profile, environment, command line) is ``confi
 business. Importing this module loads no model and connects to nothing.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -373,6 +374,11 @@ class Config(Section):
     """`rag-app serve`: who may ask, and how much at once."""
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Where values came from, by dotted key; defaults are not among them."""
+        return self._origins
 
     def origin(self, key: str) -> str:
         """Say where the value of a dotted key came from, e.g. "config.toml" or "default"."""

@@ -39,6 +39,9 @@ class BatchingEmbedder(Embedder):
         self._inner = inner
         self._batches = _Batches(inner.embed_queries)
 
+    def __reduce__(self) -> Any:
+        return BatchingEmbedder, (self._inner,)
+
     @classmethod
     def class_name(cls) -> str:
         """Return LlamaIndex's name for this type."""

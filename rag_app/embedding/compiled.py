@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +112,7 @@ class CompiledEmbedder(Embedder):
         If the files cannot be read.
     """
 
+    _made_of: tuple[Path, EmbeddingSection] = PrivateAttr()
     _about: AboutCompiled = PrivateAttr()
     _infer: Infer = PrivateAttr()
     _tokenizer: Tokenizer = PrivateAttr()
@@ -134,6 +136,7 @@ class CompiledEmbedder(Embedder):
             embed_batch_size=TEXTS_PER_CALL,
             max_length=about.max_length,
         )
+        self._made_of = folder, section
         self._about = about
         self._infer = infer
         self._tokenizer = tokenizer
@@ -142,6 +145,9 @@ class CompiledEmbedder(Embedder):
         asked = section.query_instruction
         self._instruction = about.query_instruction if asked is None else asked
         self._normalize = section.normalize
+
+    def __reduce__(self) -> Any:
+        return CompiledEmbedder, self._made_of  # what a runtime has open does not travel
 
     @classmethod
     def class_name(cls) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from llama_index.core import VectorStoreIndex
+from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -14,6 +14,7 @@ from rag_app.config.sections import RetrievalSection
 from rag_app.embedding.base import Embedder
 from rag_app.milvus.collection import CollectionStore
 from rag_app.questions import check_question
+from rag_app.recipe import Remade
 from rag_app.retrieval.expansion import expand
 from rag_app.retrieval.filter_text import parse_filter
 from rag_app.retrieval.reranker import build_reranker
@@ -26,7 +27,11 @@ TOGETHER = 100
 """Questions whose nodes are held at the same time, however many are asked."""
 
 
-def make_index(store: CollectionStore, embedder: Embedder) -> VectorStoreIndex:
+class CollectionIndex(Remade, VectorStoreIndex):
+    """LlamaIndex's `VectorStoreIndex` over a collection."""
+
+
+def make_index(store: CollectionStore, embedder: Embedder) -> CollectionIndex:
     """Return LlamaIndex's index over a collection, for apps that build on it."""
     # For what an app inserts. The default reads the global Settings, and loads OpenAI's tokenizer
     # for them (0.2 to 0.9 s).
@@ -35,15 +40,16 @@ def make_index(store: CollectionStore, embedder: Embedder) -> VectorStoreIndex:
         chunk_overlap=embedder.content_tokens // 10,
         tokenizer=embedder.tokenize,
     )
-    return VectorStoreIndex.from_vector_store(
-        store,
+    # As `from_vector_store` does, whose type is its base's.
+    return CollectionIndex(
+        nodes=[],
         embed_model=embedder,
+        storage_context=StorageContext.from_defaults(vector_store=store),
         transformations=[splitter],
-        callback_manager=embedder.callback_manager,
     )
 
 
-class Retriever(BaseRetriever):
+class Retriever(Remade, BaseRetriever):
     """Retrieves as ``[retrieval]`` says: nodes best first, with scores.
 
     Parameters

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -458,3 +459,12 @@ def test_doctor_names_the_fastest_runtime(
         (check,) = [each for each in json_of(run("doctor", "--json")) if each["name"] == "runtime"]
         assert check["ok"]
         assert re.search(f"fastest here: .*{said}", check["finding"])
+
+
+def test_what_comes_out_of_a_pickle_opens_the_compiled_model_again(
+    compiled: CompiledEmbedder,
+) -> None:
+    again = pickle.loads(pickle.dumps(compiled))
+    assert again.get_query_embedding("What is HNSW?") == compiled.get_query_embedding(
+        "What is HNSW?"
+    )
