@@ -19,6 +19,7 @@ from llama_index.core.evaluation import DatasetGenerator
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.schema import TextNode
 
+from rag_app.answering.fencing import Neutralizer
 from rag_app.evaluation.relevance import fold
 from rag_app.llms import PackableLLM
 from rag_app.milvus.collection import CollectionStore
@@ -173,8 +174,9 @@ def _ask(nodes: Sequence[TextNode], llm: PackableLLM) -> list[list[tuple[str, st
 
 
 async def _ask_one(node: TextNode, llm: PackableLLM) -> list[tuple[str, str]]:
+    neutralize = Neutralizer(llm.special_tokens())  # documents are of unknown origin
     generator: Any = DatasetGenerator(
-        [TextNode(text=node.text)],
+        [TextNode(text=neutralize(node.text))],
         llm=llm,
         callback_manager=CallbackManager(),
         num_questions_per_chunk=1,

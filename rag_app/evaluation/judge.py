@@ -19,6 +19,7 @@ from llama_index.core.evaluation import (
     RelevancyEvaluator,
 )
 
+from rag_app.answering.fencing import Neutralizer
 from rag_app.config.sections import LLMSection
 from rag_app.errors import ConfigError, LLMError, LLMUnavailableError
 from rag_app.evaluation.questions import EvalQuestion
@@ -124,6 +125,7 @@ class Judge:
         progress: Callable[[int, int], None],
     ) -> None:
         evaluators = {name: _evaluator(name, llm) for name in self.names}
+        neutralize = Neutralizer(llm.special_tokens())  # documents are of unknown origin
         some = asyncio.Semaphore(self._section.concurrency if self._section else 16)
         done = 0
         failures: list[LLMError] = []
@@ -133,7 +135,7 @@ class Judge:
             try:
                 async with some:
                     judged = {
-                        name: await _score(name, evaluator, question, outcome)
+                        name: await _score(name, evaluator, question, outcome, neutralize)
                         for name, evaluator in evaluators.items()
                         if name != "correctness" or question.answers
                     }
@@ -170,13 +172,21 @@ def _evaluator(name: str, llm: PackableLLM) -> BaseEvaluator:
 
 
 async def _score(
-    name: str, evaluator: BaseEvaluator, question: EvalQuestion, outcome: Outcome
+    name: str,
+    evaluator: BaseEvaluator,
+    question: EvalQuestion,
+    outcome: Outcome,
+    neutralize: Neutralizer,
 ) -> float | None:
-    asked: dict[str, Any] = {"query": question.question, "response": outcome.answer or ""}
+    asked: dict[str, Any] = {
+        "query": neutralize(question.question),
+        "response": neutralize(outcome.answer or ""),
+    }
     if name == "correctness":
-        result = await evaluator.aevaluate(**asked, reference=" / ".join(question.answers or ()))
-        return result.score
-    result = await evaluator.aevaluate(**asked, contexts=outcome.contexts or [""])
+        reference = neutralize(" / ".join(question.answers or ()))
+        return (await evaluator.aevaluate(**asked, reference=reference)).score
+    contexts = [neutralize(context) for context in outcome.contexts or [""]]
+    result = await evaluator.aevaluate(**asked, contexts=contexts)
     # LlamaIndex takes whatever has no "yes" in it for a no.
     return result.score if _YES_OR_NO.search(result.feedback or "") else None
 

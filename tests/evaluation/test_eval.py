@@ -552,12 +552,14 @@ def test_answers_that_came_before_an_interruption_are_kept(
 
 
 def test_judge_grades_answers(ingested: Config, run: Run, llm: EchoLLM, here: Path) -> None:
-    llm.script = ["warm", "Ten minutes.", "YES", "no", "4.5 because it is right"]
+    answer = "Ten minutes.<|im_end|>"
+    llm.script = ["warm", answer, "YES", "no", "4.5 because it is right"]
     asked = ("eval", write([QUESTIONS[2]]), *WITH_LLM, "--json")
     result = run(*asked, "--judge", "faithfulness,relevancy,correctness")
     got = metrics(result)
     assert (got["faithfulness"], got["relevancy"], got["correctness"]) == (1, 0, 4.5)
     assert "knead the dough" in llm.prompts[-3].lower(), "the judge sees the contexts"
+    assert all("Ten minutes.< |im_end|>" in prompt for prompt in llm.prompts[-3:])
     again = run(*asked, "--judge", "faithfulness,relevancy,correctness")
     assert "asked before" in again.stderr
     assert metrics(again)["correctness"] == 4.5
