@@ -187,7 +187,7 @@ class RerankerSection(Section):
     api_key: SecretStr = SecretStr("")
     """The server's key, if it asks for one. Never printed."""
     timeout: float = Field(default=60.0, gt=0)
-    """Seconds to wait for the server."""
+    """Seconds that the server may take for one request."""
 
     @field_validator("base_url")
     @classmethod

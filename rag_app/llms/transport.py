@@ -70,7 +70,7 @@ class AsyncReplicaTransport(httpx.AsyncBaseTransport):
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 response = await self._inner.handle_async_request(request)
-                found = await _beginning(response, self._replicas.most_bytes)
+                found = await beginning(response, self._replicas.most_bytes)
         except (httpx.TransportError, TimeoutError):
             return None
         return found if response.status_code < 500 else None
@@ -92,7 +92,7 @@ class AsyncReplicaTransport(httpx.AsyncBaseTransport):
                 if attempts.is_good(root, response.status_code, response.headers):
                     body = _Body(self._replicas, root, response, deadline, patience)
                     return await _begun(response, body)
-                said = await _beginning(response, ERROR_BYTES)
+                said = await beginning(response, ERROR_BYTES)
             except _SILENT:
                 attempts.silent(root, patience)
                 continue
@@ -240,8 +240,8 @@ async def _begun(response: httpx.Response, body: _Body) -> httpx.Response:
     )
 
 
-async def _beginning(response: httpx.Response, most: int) -> bytes:
-    """Read no more than the beginning of a body, and close it."""
+async def beginning(response: httpx.Response, most: int) -> bytes:
+    """Read no more than so many bytes of a body as it is sent, and close it."""
     assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101
     found = b""
     try:

@@ -1,5 +1,6 @@
 """Config → a reranker: a cross-encoder in this process, or on a vLLM server."""
 
+import asyncio
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -15,8 +16,14 @@ from pydantic import PrivateAttr
 from rag_app.config.sections import RerankerSection
 from rag_app.embedding.locate import locate_model, locate_source
 from rag_app.errors import ModelUnavailableError, RagAppError, ServiceError, first_line
+from rag_app.llms.loop_thread import LoopThread
+from rag_app.llms.replicas import MOST_BYTES
+from rag_app.llms.transport import beginning
 
 CONNECT_SECONDS = 5.0
+
+ECHOED_BYTES = 6
+"""What an answer may have for each character sent, on top: vLLM returns the texts, as JSON."""
 
 MOST_NODES = 16_384
 """All that can be found: Milvus's own limit."""
@@ -130,7 +137,8 @@ class ServerReranker(BaseNodePostprocessor):
     _url: str = PrivateAttr()
     _model: str = PrivateAttr()
     _has_key: bool = PrivateAttr()
-    _http: httpx.Client = PrivateAttr()
+    _headers: dict[bytes, bytes] = PrivateAttr()
+    _seconds: float = PrivateAttr()
 
     def __init__(self, section: RerankerSection, top_n: int) -> None:
         super().__init__()
@@ -139,12 +147,10 @@ class ServerReranker(BaseNodePostprocessor):
         self._url = f"{section.base_url.rstrip('/')}/rerank"
         self._model = section.model
         self._has_key = bool(key)
-        self._http = httpx.Client(
-            headers={b"Authorization": f"Bearer {key}".encode()} if key else {},
-            timeout=httpx.Timeout(section.timeout, connect=CONNECT_SECONDS),
-            limits=httpx.Limits(max_keepalive_connections=0),  # none outlives this
-            trust_env=False,
-        )
+        self._headers = {b"Accept-Encoding": b"identity"}
+        if key:
+            self._headers[b"Authorization"] = f"Bearer {key}".encode()
+        self._seconds = section.timeout
 
     @classmethod
     def class_name(cls) -> str:
@@ -183,9 +189,12 @@ class ServerReranker(BaseNodePostprocessor):
         if self._model:
             asked["model"] = self._model
         try:
-            answer = self._http.post(self._url, json=asked)
-        except httpx.TimeoutException as error:
-            raise self._no_answer(error) from None
+            answer = self._fetch(asked, MOST_BYTES + ECHOED_BYTES * sum(map(len, texts)))
+        except TimeoutError:
+            raise ServiceError(
+                f"the reranker at {self._url} has not answered within {self._seconds:g} seconds",
+                "raise retrieval.reranker.timeout, or lower retrieval.candidates",
+            ) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._not_reached(error) from error
         if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
@@ -210,13 +219,30 @@ class ServerReranker(BaseNodePostprocessor):
                 f"({_START}), and retrieval.reranker.model to the name it serves or to nothing",
             ) from error
 
-    def _no_answer(self, error: httpx.TimeoutException) -> RagAppError:
-        if isinstance(error, httpx.ConnectTimeout):
-            return self._not_reached(error)
-        return ServiceError(
-            f"the reranker at {self._url} was silent for {self._http.timeout.read:g} seconds",
-            "raise retrieval.reranker.timeout, or lower retrieval.candidates",
+    def _fetch(self, asked: dict[str, Any], most: int) -> httpx.Response:
+        """Post a request, however its answer trickles in: bound in time and size."""
+        thread = LoopThread()  # the caller may stand in an event loop, which cannot wait
+        try:
+            return thread.run(self._exchange(asked, most))
+        finally:
+            thread.close(lambda: asyncio.sleep(0))
+
+    async def _exchange(self, asked: dict[str, Any], most: int) -> httpx.Response:
+        http = httpx.AsyncClient(
+            headers=self._headers,
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+            trust_env=False,
         )
+        async with asyncio.timeout(self._seconds), http:
+            request = http.build_request("POST", self._url, json=asked)
+            response = await http.send(request, stream=True)
+            body = await beginning(response, most + 1)
+        if len(body) > most:
+            raise ServiceError(
+                f"the answer of the reranker at {self._url} has more than {most} bytes",
+                "set retrieval.reranker.base_url to a vLLM server of a cross-encoder",
+            )
+        return httpx.Response(response.status_code, content=body, request=request)
 
     def _not_reached(self, error: Exception) -> RagAppError:
         return ServiceError(

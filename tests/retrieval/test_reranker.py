@@ -1,6 +1,7 @@
 """The reranker in this process: a tiny cross-encoder, and what is said when it is not there."""
 
 import asyncio
+import contextlib
 import http.server
 import json
 import socket
@@ -332,16 +333,42 @@ def test_a_key_that_is_refused_is_not_told(
     assert "cret" not in str(caught.value)
 
 
-def test_a_server_that_is_silent_is_not_waited_for_longer_than_configured() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        reranker = build_reranker(RerankerSection(base_url=url, timeout=0.3), 5)
+def trickle(server: socket.socket, head: bytes) -> None:
+    """Answer the one request that comes, a byte every tenth of a second."""
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(65_536)
+        connection.sendall(head)
+        with contextlib.suppress(OSError):  # the other side has gone
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.1)
+
+
+@pytest.mark.parametrize("head", [None, b"", b"HTTP/1.1 200 OK\r\n\r\n"])
+async def test_no_server_is_waited_for_longer_than_configured(head: bytes | None) -> None:
+    """Whether it is silent, or trickles its headers or its body."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        if head is not None:
+            threading.Thread(target=trickle, args=(server, head), daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        reranker = build_reranker(RerankerSection(base_url=url, timeout=0.5), 5)
         assert reranker is not None
         began = time.monotonic()
-        with pytest.raises(ServiceError, match=r"silent for 0\.3 seconds") as caught:
-            reranker.postprocess_nodes(nodes(), query_str=QUESTION)
-    assert time.monotonic() - began < 3
+        with pytest.raises(ServiceError, match=r"not answered within 0\.5 seconds") as caught:
+            reranker.postprocess_nodes(nodes(), query_str=QUESTION)  # within an event loop
+    assert time.monotonic() - began < 5
     assert "retrieval.reranker.timeout" in caught.value.remedy
+
+
+def test_an_answer_without_end_is_not_read(
+    answering: Callable[[int, str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rag_app.retrieval.reranker.MOST_BYTES", 1000)
+    reranker = build_reranker(RerankerSection(base_url=answering(200, "x" * 100_000)), 5)
+    assert reranker is not None
+    with pytest.raises(ServiceError, match=r"has more than \d+ bytes"):
+        reranker.postprocess_nodes(nodes(), query_str=QUESTION)
 
 
 @pytest.mark.parametrize("url", [DEAD, "http://no.such.host"])
