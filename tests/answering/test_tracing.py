@@ -17,6 +17,9 @@ from llama_index.core.llms import (
 from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from rag_app import RagApp, build_index
 from rag_app.config.sections import Config
@@ -282,3 +285,77 @@ async def test_a_chat_engines_metadata_is_its_answers(app: RagApp) -> None:
     for answered in (app.chat_engine().chat(HNSW), await app.chat_engine().achat(HNSW)):
         assert answered.metadata == plain
         assert json.dumps(answered.metadata)
+
+
+def drawn(exporter: InMemorySpanExporter) -> list[str]:
+    """Return the names of the finished spans of one trace, indented, and forget them."""
+    spans = sorted(exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
+    exporter.clear()
+    by_id = {span.context.span_id: span for span in spans}
+    assert len({span.context.trace_id for span in spans}) == 1
+    lines = []
+    for span in spans:
+        depth, parent = 0, span.parent
+        while parent is not None:
+            depth, parent = depth + 1, by_id[parent.span_id].parent
+        kind = str((span.attributes or {})["openinference.span.kind"])
+        lines.append(f"{'  ' * depth}{span.name} {kind}")
+    return lines
+
+
+@pytest.fixture
+def exporter() -> Iterator[InMemorySpanExporter]:
+    """What OpenInference tells OpenTelemetry."""
+    openinference = pytest.importorskip("openinference.instrumentation.llama_index")
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    instrumentor = openinference.LlamaIndexInstrumentor()
+    instrumentor.instrument(tracer_provider=provider, skip_dep_check=True)
+    yield exporter
+    instrumentor.uninstrument()
+    provider.shutdown()
+
+
+def shown(llm: str, *, a: str = "") -> list[str]:
+    kinds = ("CHAIN", "CHAIN", "RETRIEVER", "RETRIEVER", "EMBEDDING", "EMBEDDING")
+    lines = expected(llm, a=a).splitlines()
+    names = [f"{line[: len(line) - len(line.lstrip())]}{line.split()[0]}" for line in lines]
+    return [
+        f"{name} {kind}"
+        for name, kind in zip(names, (*kinds, "CHAIN", "CHAIN", "LLM"), strict=True)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20:openinference")
+async def test_openinference_shows_the_whole_tree(
+    app: RagApp, exporter: InMemorySpanExporter
+) -> None:
+    plain, streaming = app.query_engine(), app.query_engine(streaming=True)
+    response = plain.query(HNSW)
+    told: dict[str, Any] = {}
+    for span in exporter.get_finished_spans():
+        told |= {f"{span.name} {key}": value for key, value in (span.attributes or {}).items()}
+    assert drawn(exporter) == shown("complete")
+    assert told["TalkingLLM.complete llm.token_count.total"] == USAGE["total_tokens"]
+    assert told["QueryEngine.query output.value"] == str(response)
+    best = response.source_nodes[-1]
+    document = "Retriever.retrieve retrieval.documents.0.document"
+    assert (told[f"{document}.id"], told[f"{document}.score"]) == (best.node_id, best.score)
+
+    await plain.aquery(HNSW)
+    assert drawn(exporter) == shown("acomplete", a="a")
+    stream: Any = streaming.query(HNSW)
+    "".join(stream.response_gen)
+    assert drawn(exporter) == shown("stream_complete")
+    stream = streaming.query(HNSW)
+    next(stream.response_gen)
+    stream.response_gen.close()
+    assert drawn(exporter) == shown("stream_complete")
+    stream = await streaming.aquery(HNSW)
+    assert [piece async for piece in stream.async_response_gen()]
+    assert drawn(exporter) == shown("astream_complete", a="a")
+    stream = await streaming.aquery(HNSW)
+    await anext(stream.response_gen)
+    await stream.response_gen.aclose()
+    assert drawn(exporter) == shown("astream_complete", a="a")
