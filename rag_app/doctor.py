@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 
 from rag_app.config.index_types import INDEX_TYPES
 from rag_app.config.sections import Config
@@ -164,19 +163,17 @@ def _embedder(config: Config) -> Check:
 
 
 def _milvus(config: Config) -> Check:
-    from rag_app.milvus.store import LITE_VERSION, connect
-    from rag_app.milvus.words import is_countable
+    from rag_app.milvus.backend import backend_of
+    from rag_app.milvus.store import connect, is_there
 
     section, mode = config.vector_store, config.retrieval.mode
     needs_words = find_mode(mode).needs_words
-    if section.is_lite and not Path(section.uri).exists():  # looking must not make one
+    if not is_there(section):  # looking must not make one
         lite = version("milvus-lite")
         return Check("milvus", True, f"{section.uri}: not there yet; Milvus Lite {lite} makes it")
-    client = connect(section)
-    server = client.get_server_version(timeout=section.timeout)
-    lite = server.startswith(LITE_VERSION)
-    finding = f"{section.uri}: {server}"
-    if needs_words and not is_countable(client, lite=lite, timeout=section.timeout):
+    backend = backend_of(connect(section), section.uri, section.timeout)
+    finding = f"{section.uri}: {backend.version}"
+    if needs_words and not backend.counts_words:
         reason = f'{finding}, which counts no words for retrieval.mode = "{mode}"'
         return Check("milvus", False, reason, 'set retrieval.mode = "dense", or use Milvus 2.5')
     return Check("milvus", True, finding)

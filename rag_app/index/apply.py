@@ -44,7 +44,7 @@ def show_index(config: Config) -> IndexStatus:
         top_k = config.retrieval.similarity_top_k
         return IndexStatus(
             collection=section.collection,
-            backend=index.backend,
+            backend=str(index.backend),
             configured={**wanted.to_dict(), "search_params": dict(given)},
             chosen=chosen.to_dict() if chosen else {},
             built={
@@ -52,7 +52,7 @@ def show_index(config: Config) -> IndexStatus:
                 "search_params": search_params(built, {**by_rows, **given}, top_k),
             },
             differs=built.changes(wanted),
-            read_back=tuple(_read_back(config)),
+            read_back=tuple(_read_back(config, index)),
             rows=rows,
             indexed_rows=int(described.get("indexed_rows") or 0),
             state=str(described.get("state", "")),
@@ -107,7 +107,7 @@ def apply_index(
         if kept is not None and (anew or kept.is_outgrown(rows)):
             kept = None
         configured = configured_index(config)
-        wanted = _settled(configured, kept, _rows_of_a_segment(config, rows))
+        wanted = _settled(configured, kept, _rows_of_a_segment(index, config, rows))
         changes = before.changes(wanted) if before else (f"none → {wanted}",)
         if changes and (fault := dimension_fault(wanted.params, index.dimension())):
             raise index_error(config, fault)
@@ -152,10 +152,10 @@ def _settled(configured: Index, kept: Chosen | None, rows: int) -> Index:
     return Index(configured.type, configured.metric, params).for_rows(rows)
 
 
-def _rows_of_a_segment(config: Config, rows: int) -> int:
+def _rows_of_a_segment(index: DenseIndex, config: Config, rows: int) -> int:
     """Tell how many rows one index covers: Milvus builds one for each segment."""
     section = config.vector_store
-    if not section.is_lite:  # its segments hold some 100,000 rows and more
+    if not index.backend.has_files:  # a server's segments hold some 100,000 rows and more
         return rows
     return rows // max(1, len(index_files(section.uri, section.collection, VECTOR_FIELD)))
 
@@ -192,16 +192,16 @@ def _swap(index: DenseIndex, before: Index | None, wanted: Index) -> dict[str, f
 
 def _size(config: Config, index: DenseIndex, rows: int) -> tuple[int, str]:
     section = config.vector_store
-    if section.is_lite:
+    if index.backend.has_files:
         files = index_files(section.uri, section.collection, VECTOR_FIELD)
         sizes = read_each(files, lambda file: file.stat().st_size)
         return sum(sizes), "index files, on disk and in memory"
     return rows * index.dimension() * 4, "the bare vectors; a server does not tell its index's size"
 
 
-def _read_back(config: Config) -> list[dict[str, Any]]:
+def _read_back(config: Config, index: DenseIndex) -> list[dict[str, Any]]:
     section = config.vector_store
-    if not section.is_lite:
+    if not index.backend.has_files:
         return []
     files = index_files(section.uri, section.collection, VECTOR_FIELD)
     return read_each(files, read_index_file)

@@ -13,6 +13,7 @@ from pymilvus.client.types import LoadState
 
 from rag_app.config.sections import COLLECTION_NAME, Config
 from rag_app.errors import CollectionMismatchError, InputError
+from rag_app.milvus.backend import backend_of
 from rag_app.milvus.chosen import read_chosen
 from rag_app.milvus.dense_index import DenseIndex
 from rag_app.milvus.errors import FAILURES, as_store_error
@@ -21,7 +22,7 @@ from rag_app.milvus.lite_check import has_content, read_properties
 from rag_app.milvus.lite_files import collection_folder
 from rag_app.milvus.made_by import MADE_BY, check_made_by
 from rag_app.milvus.search import VECTOR_FIELD
-from rag_app.milvus.store import connect
+from rag_app.milvus.store import connect, is_there
 from rag_app.milvus.writing import changing_index, writing
 from rag_app.schema import Record
 
@@ -193,7 +194,7 @@ def _of_rag_app(
 def _client(config: Config) -> Iterator[MilvusClient | None]:
     """Connect; None if there is no Lite database, which asking must not make."""
     section = config.vector_store
-    if section.is_lite and not Path(section.uri).exists():
+    if not is_there(section):
         yield None
         return
     try:
@@ -277,14 +278,16 @@ def _index(
     if not any(field["name"] == VECTOR_FIELD for field in described["fields"]):
         return {}
     section = config.vector_store
-    built = DenseIndex(client, name, lite=section.is_lite, timeout=section.timeout).read()
+    backend = backend_of(client, section.uri, section.timeout)
+    built = DenseIndex(client, name, backend=backend, timeout=section.timeout).read()
     chosen = read_chosen(described.get("properties", {}), built)
     told = {"chosen": chosen.to_dict()} if chosen else {}
     return {**built.to_dict(), **told} if built else {}
 
 
 def _aliases(client: MilvusClient, config: Config, described: dict[str, Any]) -> list[str]:
-    if not config.vector_store.is_lite:  # servers before 2.4 can be asked no other way
+    section = config.vector_store
+    if not backend_of(client, section.uri, section.timeout).lists_aliases:
         return list(described.get("aliases", ()))
     listed = _call(client, config, "list_aliases", collection_name=described["collection_name"])
     return list(listed["aliases"])

@@ -81,9 +81,7 @@ class CollectionStore(DocumentRows):
         """Write nodes with their embeddings; a node that is there already is replaced."""
         ids = []
         for rows in batches(map(self._row, nodes)):
-            # Milvus Lite's upsert keeps what the old row has and the new one has not; its insert
-            # replaces. A server's insert would write the row twice, and its upsert replaces.
-            self._call("insert" if self._is_lite else "upsert", data=rows)
+            self._call("insert" if self._backend.insert_replaces else "upsert", data=rows)
             ids += [row["id"] for row in rows]
         return ids
 
@@ -191,7 +189,7 @@ class CollectionStore(DocumentRows):
         *,
         each_once: bool,
     ) -> list[list[NodeWithScore]]:
-        expression = to_expression(filters, lite=self._is_lite) if filters else ""
+        expression = to_expression(filters, lite=self._backend.is_lite) if filters else ""
         number = section.similarity_top_k
         mode = find_mode(section.mode)
         if each_once and not mode.seeks_variety:

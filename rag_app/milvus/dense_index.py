@@ -18,13 +18,18 @@ from pymilvus.exceptions import MilvusException
 from rag_app.config.index_types import Index, Value, build_params, search_params
 from rag_app.config.sections import Config
 from rag_app.errors import VectorStoreError
-from rag_app.milvus.errors import FAILURES, message_of
+from rag_app.milvus.backend import Backend
+from rag_app.milvus.errors import FAILURES, is_timeout, message_of
 from rag_app.milvus.pages import pages
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.writing import changing_index
 
 PATIENCE = 600.0
 """Seconds without progress after which building or loading on a server is given up."""
+
+ROW_PATIENCE = 0.05
+"""Seconds more, for each row, that Milvus Lite has to build an index, which shows no progress: 30
+times what HNSW over 384 dimensions took on two busy processors."""
 
 BEGIN = 30.0
 """Seconds in which a server begins to load a collection."""
@@ -53,39 +58,26 @@ class DenseIndex:
 
     Parameters
     ----------
-    lite
-        Whether Milvus Lite runs behind the client, in this process or as a server of its own.
+    backend
+        Which Milvus runs behind the client.
     timeout
-        Seconds for each call to a server. Building and loading take as long as they go on.
+        Seconds for each call. Building and loading take as long as they go on.
     """
 
     def __init__(
-        self, client: MilvusClient, collection: str, *, lite: bool, timeout: float
+        self, client: MilvusClient, collection: str, *, backend: Backend, timeout: float
     ) -> None:
         self.client = client
-        self._lite = lite
+        self.backend = backend
         self._timeout = timeout
         self._collection = collection
         self._names = {"collection_name": collection, "timeout": timeout}
-        # Lite builds within these calls, in this process.
-        self._patient = {**self._names, "timeout": None} if lite else self._names
-
-    @property
-    def lite(self) -> bool:
-        """Whether this is Milvus Lite."""
-        return self._lite
-
-    @property
-    def backend(self) -> str:
-        """Which Milvus this is, and its version, e.g. "Milvus Lite 3.2.2"."""
-        version: str = self.client.get_server_version(timeout=self._timeout)
-        if self._lite:
-            return f"Milvus Lite {version.removeprefix('milvus_lite-')}"
-        return f"Milvus server {version}"
 
     def count(self) -> int:
         """Count the collection's rows; on a server that is exact only if it is loaded."""
-        if self._lite or not self.is_loaded():  # a server's statistics still have deleted rows
+        if (
+            self.backend.is_lite or not self.is_loaded()
+        ):  # a server's statistics still have deleted rows
             return int(self.client.get_collection_stats(**self._names)["row_count"])
         counted = self.client.query(filter="", output_fields=["count(*)"], **self._names)
         return int(counted[0]["count(*)"])
@@ -133,7 +125,8 @@ class DenseIndex:
         index = self.client.prepare_index_params()
         # pymilvus sends ``params`` flat, as a server reads them; Lite reads only nested ones, and
         # takes its defaults for what it does not find.
-        params = {"params": dict(wanted.params)} if self._lite else _as_text(wanted.params)
+        nested = {"params": dict(wanted.params)}
+        params = nested if self.backend.nests_params else _as_text(wanted.params)
         index.add_index(
             VECTOR_FIELD,
             index_type=wanted.type,
@@ -141,14 +134,35 @@ class DenseIndex:
             metric_type=wanted.metric,
             params=params,
         )
-        self.client.create_index(index_params=index, sync=False, **self._patient)
-        if not self._lite:
+        self._call("create_index", f"building {wanted}", index_params=index, sync=False)
+        if not self.backend.builds_on_load:
             self._wait_for(f"building {wanted}", self._built_rows, patience)
 
     def is_built(self) -> bool:
         """Whether the index is there, and nothing of it is being built."""
         described = self.describe()
         return bool(described) and described.get("state", "Finished") == "Finished"
+
+    def _call(self, method: str, what: str, **arguments: Any) -> None:
+        """Make a call within which Milvus Lite builds: it takes as long as that takes.
+
+        Lite fails the call where it cannot build, and calls every index finished. One that is never
+        done cannot be stopped from here: it goes on in the process that has the database.
+        """
+        names, call = dict(self._names), getattr(self.client, method)
+        if not self.backend.builds_on_load:
+            call(**names, **arguments)
+            return
+        names["timeout"] = patience = PATIENCE + ROW_PATIENCE * self.count()
+        try:
+            call(**names, **arguments)
+        except FAILURES as error:
+            if not is_timeout(error):
+                raise
+            raise MilvusException(
+                message=f"{what} is not done after {patience:.0f} s, and Milvus Lite cannot be "
+                'stopped; end the process, and try index.type = "FLAT", which builds nothing'
+            ) from error
 
     def _built_rows(self) -> str:
         """Say how far the index is; empty: it is built."""
@@ -163,8 +177,8 @@ class DenseIndex:
 
     def load(self) -> None:
         """Load the collection, and wait until it is; nothing to do if it is loaded."""
-        self.client.load_collection(_async=True, **self._patient)
-        if not self._lite:
+        self._call("load_collection", "loading the collection", _async=True)
+        if not self.backend.builds_on_load:
             self._wait_for("beginning to load the collection", self._not_begun, BEGIN)
             self._wait_for("loading the collection", self._loaded_share, PATIENCE)
 
@@ -206,8 +220,7 @@ class DenseIndex:
     def drop(self) -> None:
         """Drop this index, and no other one of the collection."""
         for name in self.client.list_indexes(field_name=VECTOR_FIELD, **self._names):
-            # Lite knows an index by its field's name with "_idx"; any other name drops all.
-            known = f"{VECTOR_FIELD}_idx" if self._lite else name
+            known = self.backend.name_to_drop(VECTOR_FIELD, name)
             self.client.drop_index(index_name=known, **self._names)
 
     def complete(self, wanted: Index) -> Index:
@@ -240,7 +253,7 @@ class DenseIndex:
         try:
             self.load()
         except FAILURES as error:
-            if not self._lite:
+            if not self.backend.builds_on_load:
                 raise
             wanted = wanted.for_rows(self.count())
             _LOG.warning("the index cannot be loaded (%s): building %s", message_of(error), wanted)

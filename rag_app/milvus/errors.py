@@ -90,6 +90,11 @@ def _ours(error: BaseException | None) -> VectorStoreError | None:
     return None
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Whether a call was given up because there was no answer in time."""
+    return _read(error)[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 def message_of(error: BaseException) -> str:
     """Return what a failure says, in one line."""
     return _read(error)[1]

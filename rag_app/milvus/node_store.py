@@ -16,6 +16,7 @@ from pydantic import PrivateAttr
 
 from rag_app.config.sections import VectorStoreSection
 from rag_app.errors import InputError
+from rag_app.milvus.backend import Backend, backend_of
 from rag_app.milvus.errors import FAILURES, as_store_error
 from rag_app.milvus.expression import to_expression
 from rag_app.milvus.literals import among, quoted
@@ -31,7 +32,7 @@ class MilvusStore(MilvusVectorStore):
 
     _timeout: float = PrivateAttr()
     _uri: str = PrivateAttr()
-    _is_lite: bool = PrivateAttr()
+    _backend: Backend = PrivateAttr()
 
     def __init__(self, section: VectorStoreSection, **settings: Any) -> None:
         super().__init__(
@@ -45,7 +46,7 @@ class MilvusStore(MilvusVectorStore):
         )
         self._timeout = section.timeout
         self._uri = section.uri
-        self._is_lite = section.is_lite
+        self._backend = backend_of(self.client, section.uri, section.timeout)
 
     def delete(self, ref_doc_id: str, **_: Any) -> None:
         """Delete all rows of a document."""
@@ -127,7 +128,7 @@ class MilvusStore(MilvusVectorStore):
         self, node_ids: Sequence[str] | None, filters: MetadataFilters | None
     ) -> Iterator[str]:
         """Yield expressions for nodes with these ids that are like the filters say."""
-        like = to_expression(filters, lite=self._is_lite) if filters else ""
+        like = to_expression(filters, lite=self._backend.is_lite) if filters else ""
         if node_ids is None and not like:
             raise InputError("no nodes are named", "give node_ids, filters or both")
         if node_ids is None:

@@ -158,7 +158,7 @@ class DocumentRows(MilvusStore):
         Milvus Lite goes back to an older state without a word; `find_store` then knows.
         """
         self.flush()
-        if not self._is_lite:
+        if not self._backend.has_files:
             return
         now = position(collection_folder(self._uri, self.collection_name))
         if now is not None and not now.has_log:

@@ -1,6 +1,5 @@
 """Config → the LlamaIndex `MilvusVectorStore`: opened, checked against what made it, loaded.
 
-This module, `dense_index` and `lite` (its folder and lock) know Milvus Lite from a server.
 Milvus is the only state: what is ingested is what the rows say, and what made a collection is
 written in its properties.
 """
@@ -17,6 +16,7 @@ from rag_app.config.loader import COMMAND_LINE, override
 from rag_app.config.sections import Config, VectorStoreSection
 from rag_app.errors import CollectionChangedError, InputError, VectorStoreError
 from rag_app.milvus import words as word_index
+from rag_app.milvus.backend import Backend, backend_of
 from rag_app.milvus.chosen import read_chosen
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.dense_index import DenseIndex, configured_index
@@ -38,9 +38,6 @@ from rag_app.milvus.search import VECTOR_FIELD
 
 MOST_ID = 4096
 """Characters of an id: LlamaIndex's readers take paths for ids."""
-
-LITE_VERSION = "milvus_lite"
-"""What the version of Milvus Lite starts with; a Milvus server's is like "v2.3.5"."""
 
 _LOOKS = 5
 """How often files and rows are compared, where another process writes between both."""
@@ -129,7 +126,7 @@ def find_index(config: Config, *, exact: bool = False) -> DenseIndex | None:
         As `find_store`.
     """
     section = config.vector_store
-    if section.is_lite and not Path(section.uri).exists():
+    if not is_there(section):
         return None
     client = connect(section)
     if section.is_lite:
@@ -156,7 +153,7 @@ def split_as_made(config: Config) -> Config:
         If Milvus cannot be reached or opened.
     """
     section = config.vector_store
-    if section.is_lite and not Path(section.uri).exists():
+    if not is_there(section):
         return config
     client = connect(section)
     try:
@@ -168,6 +165,25 @@ def split_as_made(config: Config) -> Config:
     if any(config.origin(key) == COMMAND_LINE for key in made):
         return config
     return override(config, made)
+
+
+def is_there(section: VectorStoreSection) -> bool:
+    """Whether there is a Milvus Lite database, which connecting would make; a server: always.
+
+    Raises
+    ------
+    VectorStoreError
+        If it cannot be looked for.
+    """
+    if not section.is_lite:
+        return True
+    try:
+        return Path(section.uri).exists()
+    except OSError as error:  # Python 3.11 raises where a folder above may not be entered
+        raise VectorStoreError(
+            f"the Milvus Lite database {section.uri} cannot be looked for: {error.strerror}",
+            "let this user enter its folder, or set vector_store.uri",
+        ) from None
 
 
 def _bring_up_to_date(client: MilvusClient, config: Config, properties: dict[str, str]) -> None:
@@ -187,32 +203,32 @@ def _bring_up_to_date(client: MilvusClient, config: Config, properties: dict[str
 def _index(client: MilvusClient, config: Config) -> DenseIndex:
     """Return the index of a collection, after checking that this Milvus can build it."""
     section = config.vector_store
-    lite = check_backend(client, config, config.index.type)
-    return DenseIndex(client, section.collection, lite=lite, timeout=section.timeout)
+    backend = check_backend(client, config, config.index.type)
+    return DenseIndex(client, section.collection, backend=backend, timeout=section.timeout)
 
 
-def check_backend(client: MilvusClient, config: Config, type_: str) -> bool:
-    """Check that the Milvus behind a client builds a type; return whether it is Milvus Lite.
+def check_backend(client: MilvusClient, config: Config, type_: str) -> Backend:
+    """Check that the Milvus behind a client builds a type; return which Milvus it is.
 
     Raises
     ------
     ConfigError
         Naming the types that it builds.
     """
-    if config.vector_store.is_lite:  # checked when the configuration was loaded
-        return True
-    version: str = client.get_server_version(timeout=config.vector_store.timeout)
-    lite = version.startswith(LITE_VERSION)  # a shared one: milvus-lite server
-    fault = server_fault(type_, version)
+    section = config.vector_store
+    backend = backend_of(client, section.uri, section.timeout)
+    if backend.has_files:  # checked when the configuration was loaded
+        return backend
+    fault = None if backend.is_lite else server_fault(type_, backend.version)
     is_configured = type_ == config.index.type
-    if lite:
+    if backend.is_lite:
         index = config.index
         given = (index.params, index.search_params) if is_configured else ({}, {})
         top_k = config.retrieval.similarity_top_k
         fault = next(faults(type_, index.metric, *given, top_k=top_k, lite=True), None)
     if fault is not None:
         raise index_error(config, fault, asked="" if is_configured else type_)
-    return lite
+    return backend
 
 
 def open_store(config: Config, *, counted: bool = True, exact: bool = False) -> CollectionStore:
@@ -309,7 +325,7 @@ def connect(section: VectorStoreSection) -> MilvusClient:
 def _ensure_words(index: DenseIndex, config: Config) -> None:
     section = config.vector_store
     word_index.ensure_index(
-        index.client, section.collection, lite=index.lite, timeout=section.timeout
+        index.client, section.collection, backend=index.backend, timeout=section.timeout
     )
 
 
@@ -322,9 +338,9 @@ def _create(index: DenseIndex, config: Config, dimension: int) -> bool:
     schema.add_field("doc_id", DataType.VARCHAR, max_length=MOST_ID)
     schema.add_field("text", DataType.VARCHAR, max_length=65_535)
     schema.add_field(VECTOR_FIELD, DataType.FLOAT_VECTOR, dim=dimension)
-    has_words = word_index.is_countable(client, lite=index.lite, timeout=section.timeout)
+    has_words = index.backend.counts_words
     if has_words:
-        word_index.add_fields(schema, lite=index.lite)
+        word_index.add_fields(schema, index.backend)
     made_by = {**asdict(MadeBy.of(config)), "dimension": dimension}
     client.create_collection(
         section.collection,

@@ -1,18 +1,16 @@
 """The words of rows in Milvus: the fields that hold them, and the BM25 index over them."""
 
-import re
 from typing import Any
 
 from pymilvus import DataType, Function, FunctionType, MilvusClient
+
+from rag_app.milvus.backend import Backend
 
 TERMS_FIELD = "terms"
 """What `rag_app.search.terms.TermAnalyzer` makes of a node's title and text."""
 
 WORDS_FIELD = "words"
 """The sparse vector that Milvus makes of the terms."""
-
-FIRST_SERVER = (2, 5)
-"""The first version of a Milvus server that counts words (Milvus docs, "Full Text Search")."""
 
 MAX_BYTES = 65_535
 """Of a row's terms. Pairs of Thai or Chinese characters are more bytes than the text itself."""
@@ -22,15 +20,7 @@ BM25 = {"bm25_k1": 0.9, "bm25_b": 0.4}
 labelled sets they were as good as Milvus's own (1.2, 0.75) or better by up to .04 at hit@2."""
 
 
-def is_countable(client: MilvusClient, *, lite: bool, timeout: float) -> bool:
-    """Whether this Milvus counts words."""
-    if lite:
-        return True
-    version = re.match(r"v?(\d+)\.(\d+)", client.get_server_version(timeout=timeout))
-    return version is not None and (int(version[1]), int(version[2])) >= FIRST_SERVER
-
-
-def add_fields(schema: Any, *, lite: bool) -> None:
+def add_fields(schema: Any, backend: Backend) -> None:
     """Add the terms, and the sparse vectors that Milvus makes of them when a row is written.
 
     The terms are separated by spaces. Lite has no tokenizer for just that; its standard one, words
@@ -41,7 +31,7 @@ def add_fields(schema: Any, *, lite: bool) -> None:
         DataType.VARCHAR,
         max_length=MAX_BYTES,
         enable_analyzer=True,
-        analyzer_params={"tokenizer": "standard" if lite else "whitespace"},
+        analyzer_params={"tokenizer": "standard" if backend.is_lite else "whitespace"},
     )
     schema.add_field(WORDS_FIELD, DataType.SPARSE_FLOAT_VECTOR)
     schema.add_function(
@@ -59,7 +49,7 @@ def fit(terms: str) -> str:
     encoded = terms.encode()
     if len(encoded) <= MAX_BYTES:
         return terms
-    return encoded[: encoded.rfind(b" ", 0, MAX_BYTES + 1)].decode()
+    return encoded[: max(0, encoded.rfind(b" ", 0, MAX_BYTES + 1))].decode()
 
 
 def has_words(client: MilvusClient, collection: str, timeout: float) -> bool:
@@ -68,7 +58,9 @@ def has_words(client: MilvusClient, collection: str, timeout: float) -> bool:
     return any(field["name"] == WORDS_FIELD for field in described["fields"])
 
 
-def ensure_index(client: MilvusClient, collection: str, *, lite: bool, timeout: float) -> None:
+def ensure_index(
+    client: MilvusClient, collection: str, *, backend: Backend, timeout: float
+) -> None:
     """Create the index over the words of a released collection, if it is not there."""
     if client.list_indexes(collection, field_name=WORDS_FIELD, timeout=timeout):
         return
@@ -78,6 +70,6 @@ def ensure_index(client: MilvusClient, collection: str, *, lite: bool, timeout: 
         index_type="SPARSE_INVERTED_INDEX",
         index_name=WORDS_FIELD,
         metric_type="BM25",
-        params={"params": BM25} if lite else BM25,  # Lite reads only nested ones
+        params={"params": BM25} if backend.nests_params else BM25,
     )
     client.create_index(collection, index, timeout=timeout)

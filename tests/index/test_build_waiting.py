@@ -1,6 +1,7 @@
 """Waiting for a Milvus server to build or load: as long as it goes on, and no longer."""
 
 from collections.abc import Iterator
+from threading import Event
 from typing import Any
 
 import grpc
@@ -10,9 +11,15 @@ from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
 from rag_app.config.index_types import Index
+from rag_app.errors import VectorStoreError
+from rag_app.index.apply import apply_index
 from rag_app.milvus import dense_index
+from rag_app.milvus.backend import Backend
 from rag_app.milvus.dense_index import DenseIndex
 from rag_app.milvus.errors import as_store_error
+from rag_app.milvus.store import create_store, find_index, open_store
+from tests.conftest import MakeConfig
+from tests.milvus.test_store import TEXTS, node
 
 
 class SlowServer:
@@ -45,7 +52,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def index_on(*told: dict[str, Any]) -> DenseIndex:
-    return DenseIndex(SlowServer(*told), "rag_app", lite=False, timeout=1)
+    return DenseIndex(
+        SlowServer(*told), "rag_app", backend=Backend("http://slow", "v2.3.5"), timeout=1
+    )
 
 
 BUILDING = [{"state": "InProgress", "indexed_rows": rows} for rows in range(9)]
@@ -148,3 +157,53 @@ def test_storage_of_milvus_lite_is_named() -> None:
         "the Milvus Lite database storage/milvus.db could not be written: No space left on device"
     )
     assert "make room" in told.remedy
+
+
+# --- Milvus Lite, which builds within a call -----------------------------------------------------
+
+
+def test_a_build_that_milvus_lite_is_never_done_with_is_given_up(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from milvus_lite.storage.segment import Segment
+
+    store = create_store(make_config(), dimension=64)
+    store.add([node(text, number) for number, text in enumerate(TEXTS)])
+    store.flush()
+    go_on = Event()
+    bare = Segment.build_or_load_index
+
+    def hang(self: Any, spec: Any, index_dir: str) -> None:
+        if spec.index_type == "HNSW":
+            go_on.wait(60)
+        bare(self, spec, index_dir)
+
+    monkeypatch.setattr(Segment, "build_or_load_index", hang)
+    monkeypatch.setattr(dense_index, "PATIENCE", 0.5)
+    config = make_config(index__type="HNSW")
+    index = find_index(config)
+    assert index is not None
+    index.release()
+    index.drop()
+    index.build(Index("HNSW", "COSINE", {"M": 8, "efConstruction": 20}))
+    try:
+        with pytest.raises(MilvusException, match=r"is not done after 1 s, and Milvus Lite cannot"):
+            index.load()
+    finally:
+        go_on.set()
+    index.load()
+    assert open_store(config).count() == 3
+
+
+def test_what_milvus_lite_cannot_build_is_told(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from milvus_lite.storage.segment import Segment
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no memory for that")
+
+    create_store(make_config(), dimension=64).add([node(TEXTS[0], 0)])
+    monkeypatch.setattr(Segment, "build_or_load_index", fail)
+    with pytest.raises(VectorStoreError, match="no memory for that"):
+        apply_index(make_config(index__type="HNSW"))

@@ -32,6 +32,7 @@ from rag_app.index.bench.vectors import clustered_vectors
 from rag_app.index.schema import IndexBenchmark, IndexMeasurement
 from rag_app.ingestion.run import ingest
 from rag_app.load import check_file_text, load_config
+from rag_app.milvus.backend import Backend
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.dense_index import DenseIndex
 from rag_app.milvus.lite_files import index_files, read_index_file, release
@@ -269,7 +270,7 @@ def test_other_indexes_of_the_collection_stay(here: Path) -> None:
         "sparse", index_type="SPARSE_INVERTED_INDEX", index_name="sparse", metric_type="BM25"
     )
     client.create_index("two", params)
-    index = DenseIndex(client, "two", lite=True, timeout=30)
+    index = DenseIndex(client, "two", backend=Backend("two.db", "milvus_lite-3.2.2"), timeout=30)
     assert index.read() is None, "the other field's index is not ours"
     index.complete(Index("HNSW", "COSINE", {"M": 8, "efConstruction": 20}))
     rows = [

@@ -180,7 +180,7 @@ def meant(filters: MetadataFilters, rows: Sequence[Metadata]) -> set[int]:
 def check(store: CollectionStore, filters: MetadataFilters, rows: Sequence[Metadata]) -> None:
     found, expected = found_by(store, filters, rows), meant(filters, rows)
     assert found == expected, (
-        to_expression(filters, lite=store._is_lite),
+        to_expression(filters, lite=store._backend.is_lite),
         {number: dict(rows[number]) for number in found ^ expected},
     )
 

@@ -22,6 +22,7 @@ from pymilvus import MilvusClient
 
 from rag_app import build_retriever
 from rag_app.config.sections import Config
+from rag_app.doctor import examine
 from rag_app.errors import CollectionMismatchError, InputError, RowsRefusedError, VectorStoreError
 from rag_app.ingestion.run import ingest
 from rag_app.milvus import made_by, rows
@@ -30,7 +31,7 @@ from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.lite_files import release
 from rag_app.milvus.store import create_store, find_store, open_store
 from rag_app.milvus.stored_documents import list_documents
-from tests.conftest import FakeEmbedder, MakeConfig
+from tests.conftest import FakeEmbedder, MakeConfig, ordinary_user
 
 ID = "0123456789abcdef" * 2
 
@@ -472,3 +473,19 @@ def test_server_that_is_not_there_is_an_error_in_time(make_config: MakeConfig) -
     ) as caught:
         open_store(config)
     assert "vector_store.uri" in caught.value.remedy
+
+
+def test_a_database_that_cannot_be_looked_for_is_an_error(make_config: MakeConfig) -> None:
+    with ordinary_user() as home:
+        closed = home / "closed"
+        closed.mkdir(mode=0o000)
+        config = make_config(vector_store__uri=str(closed / "milvus.db"))
+        for use in (open_store, list_collections):
+            with pytest.raises(
+                VectorStoreError, match=r"closed/milvus\.db cannot be looked for: Perm"
+            ):
+                use(config)
+        checks = {check.name: check for check in examine(config)}
+        assert not checks["milvus"].ok
+        assert "cannot be looked for" in checks["milvus"].finding
+        closed.chmod(0o700)

@@ -13,6 +13,7 @@ from rag_app.embedding.base import Embedder
 from rag_app.errors import ConfigError
 from rag_app.ingestion.run import ingest
 from rag_app.load import load_config
+from rag_app.milvus.backend import Backend
 from rag_app.search.modes import MODES, Asked, Hit, Mode, Searchable, find_mode
 from tests.conftest import FakeEmbedder, MakeConfig, make_files
 
@@ -71,7 +72,7 @@ def test_an_old_server_is_told_of_by_the_modes_that_need_words(
     mode: str, tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ingest(make_config(), [make_files(tmp_path / "docs", dict(FILES))])
-    monkeypatch.setattr("rag_app.milvus.words.is_countable", lambda *_, **__: False)
+    monkeypatch.setattr(Backend, "counts_words", False)
     checks = {check.name: check for check in examine(make_config(retrieval__mode=mode))}
     assert checks["milvus"].ok is not find_mode(mode).needs_words
 

@@ -48,6 +48,17 @@ def test_terms_fit_a_row_whole(text: str) -> None:
     assert fit(english(text)) == english(text)
 
 
+@pytest.mark.parametrize("over", [-1, 0, 1, 2, 3])
+@pytest.mark.parametrize("last", ["e", "é", "ก", "𠀀"])
+def test_terms_are_cut_between_two_of_them_at_the_very_byte(over: int, last: str) -> None:
+    short = last * 10
+    size = len(short.encode())
+    before = "a" * ((MAX_BYTES + over - size - 1) % 64) or "b"
+    terms = " ".join([before, *["c" * 63] * 2000])[: MAX_BYTES + over - size - 1] + " " + short
+    assert len(terms.encode()) == MAX_BYTES + over
+    assert fit(terms) == (terms if over <= 0 else terms.rpartition(" ")[0])
+
+
 def test_standard_neither_stems_nor_drops() -> None:
     assert TermAnalyzer("standard")("The indexes are built") == "the indexes are built"
 

@@ -23,6 +23,7 @@ from rag_app.index.bench.recall import Exact
 from rag_app.index.bench.scratch import Scratch, scratch
 from rag_app.index.bench.vectors import Vectors
 from rag_app.index.schema import IndexBenchmark, IndexMeasurement
+from rag_app.milvus.backend import Backend
 from rag_app.milvus.errors import FAILURES, as_store_error
 from rag_app.milvus.store import check_backend
 
@@ -81,10 +82,9 @@ def measure_indexes(
             backend = copy.index.backend
             for type_ in types:
                 check_backend(copy.index.client, config, type_)
-            version = backend.rpartition(" ")[2]
             wanted = [
                 _index(config, type_, dimension).for_rows(rows)
-                for type_ in types or _buildable(config, version, dimension)
+                for type_ in types or _buildable(config, backend, dimension)
             ]
             exact = Exact(questions, metric, top_k)
             exact.add(vectors)
@@ -100,7 +100,7 @@ def measure_indexes(
     except FAILURES as error:
         raise as_store_error(error, config.vector_store.uri) from error
     return IndexBenchmark(
-        about, rows, dimension, len(questions), top_k, metric, backend, tuple(measured)
+        about, rows, dimension, len(questions), top_k, metric, str(backend), tuple(measured)
     )
 
 
@@ -120,15 +120,15 @@ def _check(config: Config, types: Sequence[str]) -> None:
             raise index_error(config, fault, asked=type_)
 
 
-def _buildable(config: Config, version: str, dimension: int) -> list[str]:
+def _buildable(config: Config, backend: Backend, dimension: int) -> list[str]:
     """Return the types that can be measured with no word from the user."""
-    able = lite_types() if config.vector_store.is_lite else tuple(INDEX_TYPES)
+    able = lite_types() if backend.is_lite else tuple(INDEX_TYPES)
     return [
         name
         for name in able
         if config.index.metric in INDEX_TYPES[name].metrics
         and not INDEX_TYPES[name].needs
-        and (config.vector_store.is_lite or server_fault(name, version) is None)
+        and (backend.is_lite or server_fault(name, backend.version) is None)
         and dimension_fault(_params(config, name), dimension) is None
     ]
 

@@ -23,11 +23,12 @@ from rag_app.config.index_types import INDEX_TYPES, Index
 from rag_app.config.sections import Config, VectorStoreSection
 from rag_app.errors import VectorStoreError
 from rag_app.index.bench.vectors import Vectors, clustered_vectors
+from rag_app.milvus.backend import Backend, backend_of
 from rag_app.milvus.dense_index import DenseIndex
 from rag_app.milvus.errors import FAILURES, message_of
 from rag_app.milvus.lite_files import index_files, release
 from rag_app.milvus.search import VECTOR_FIELD
-from rag_app.milvus.store import check_backend, connect
+from rag_app.milvus.store import connect
 
 PREFIX = "rag_app_scratch"
 _MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
@@ -42,11 +43,11 @@ _OLD = 24 * 3600.0
 class Scratch:
     """Vectors in a collection of their own, with their row numbers as ids."""
 
-    def __init__(self, client: MilvusClient, name: str, uri: str, *, lite: bool, timeout: float):
-        self.index = DenseIndex(client, name, lite=lite, timeout=timeout)
+    def __init__(self, client: MilvusClient, name: str, backend: Backend, timeout: float) -> None:
+        self.index = DenseIndex(client, name, backend=backend, timeout=timeout)
         self._client = client
         self._name = name
-        self._folder = uri if lite and "://" not in uri else None
+        self._folder = backend.uri if backend.has_files else None
         self._timeout = timeout
 
     def fill(self, vectors: Vectors) -> None:
@@ -98,16 +99,15 @@ def scratch(config: Config, dimension: int) -> Iterator[Scratch]:
         database = str(folder / "scratch.db")
         try:
             local = section.model_copy(update={"uri": database})
-            yield _make(connect(local), name, local, dimension, lite=True)
+            yield _make(connect(local), name, local, dimension)
         finally:
             release(database)
             shutil.rmtree(folder, ignore_errors=True)
         return
     client = connect(section)
-    lite = check_backend(client, config, "FLAT")
     drop_leftovers(client, section)
     try:
-        yield _make(client, name, section, dimension, lite=lite)
+        yield _make(client, name, section, dimension)
     finally:
         client.drop_collection(name, timeout=section.timeout)
 
@@ -134,16 +134,15 @@ def prove_buildable(config: Config, wanted: Index, dimension: int) -> None:
         ) from error
 
 
-def _make(
-    client: MilvusClient, name: str, section: VectorStoreSection, dimension: int, *, lite: bool
-) -> Scratch:
+def _make(client: MilvusClient, name: str, section: VectorStoreSection, dimension: int) -> Scratch:
     schema = client.create_schema(auto_id=False)
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field(VECTOR_FIELD, DataType.FLOAT_VECTOR, dim=dimension)
     client.create_collection(
         name, schema=schema, consistency_level="Strong", timeout=section.timeout
     )
-    return Scratch(client, name, section.uri, lite=lite, timeout=section.timeout)
+    backend = backend_of(client, section.uri, section.timeout)
+    return Scratch(client, name, backend, section.timeout)
 
 
 def drop_leftovers(client: MilvusClient, section: VectorStoreSection) -> list[str]:
