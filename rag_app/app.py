@@ -381,6 +381,6 @@ def build_batch(config: Config, **overrides: Any) -> Batch:
 
 def _hold(config: Config) -> CollectionStore:
     """Open the collection; a Milvus Lite database is this process's until the last app lets go."""
-    store = open_store(config)
+    store = open_store(config, foreign=True)
     holders.hold(config.vector_store.uri)
     return store

@@ -183,7 +183,7 @@ def _collection(config: Config) -> Check:
     from rag_app.milvus.dense_index import configured_index
     from rag_app.milvus.store import find_index, find_store
 
-    store = find_store(config)
+    store = find_store(config, foreign=True)
     name = config.vector_store.collection
     if store is None:
         return Check("collection", True, f"{name}: not there yet", "rag-app ingest docs/")

@@ -46,9 +46,9 @@ class Loads:
             monkeypatch.setattr(wiring, name, self._counted(name, getattr(wiring, name)))
 
     def _counted(self, name: str, make: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*arguments: Any) -> Any:
+        def counted(*arguments: Any, **settings: Any) -> Any:
             self.of[name] += 1
-            return make(*arguments)
+            return make(*arguments, **settings)
 
         return counted
 

@@ -22,7 +22,12 @@ _PLACES = {
 }
 """Where something is stored, by default as well."""
 _STORED = {f"{section}.{name}" for section, names in _PLACES.items() for name in names}
-_MODEL_KEYS = {"embedding.model", "llm.model", "retrieval.reranker.model"}
+_MODEL_KEYS = {
+    "embedding.model",
+    "llm.model",
+    "retrieval.reranker.model",
+    "vector_store.embedded_by",
+}
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,9 @@ class VectorStoreSection(Section):
     """What a search sees of writes just made (Milvus docs, "Consistency Level")."""
     timeout: float = Field(default=30.0, gt=0)
     """Seconds to wait for each call to a Milvus server."""
+    embedded_by: str = ""
+    """Model that embedded a collection which another LlamaIndex program made, as embedding.model
+    names it; such a collection is searched, and never written to."""
     lock_timeout: float = Field(default=0.0, ge=0)
     """Seconds to wait for another process that writes to the collection (Milvus Lite), or has the
     database open and does not share it; --wait sets it."""

@@ -207,8 +207,7 @@ def _client(config: Config) -> Iterator[MilvusClient | None]:
 def _writing_client(config: Config, name: str) -> Iterator[MilvusClient | None]:
     """Connect, and be the only one that writes to a collection."""
     section = config.vector_store
-    is_there = not section.is_lite or Path(section.uri).exists()
-    with writing(section, name) if is_there else nullcontext(), _client(config) as client:
+    with writing(section, name) if is_there(section) else nullcontext(), _client(config) as client:
         yield client
 
 
@@ -303,6 +302,7 @@ def _mismatch(
             config.model_copy(update={"vector_store": section}),
             described.get("properties", {}),
             exact=exact,
+            foreign=not exact,
         )
     except CollectionMismatchError as error:
         return error

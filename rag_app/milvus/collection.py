@@ -20,18 +20,22 @@ from pydantic import PrivateAttr
 
 from rag_app.config.index_types import Index, Value
 from rag_app.config.sections import Config, RetrievalSection
-from rag_app.errors import InputError
+from rag_app.errors import CollectionMismatchError, InputError
 from rag_app.milvus.chosen import Chosen
 from rag_app.milvus.expression import to_expression
+from rag_app.milvus.foreign import Foreign
 from rag_app.milvus.literals import among
 from rag_app.milvus.node_store import BATCH_SIZE
 from rag_app.milvus.noticing import Noticing
 from rag_app.milvus.rows import DocumentRows, batches
-from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD, MilvusSearch
-from rag_app.milvus.words import TERMS_FIELD, fit
+from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD, MilvusSearch, Words
+from rag_app.milvus.words import TERMS_FIELD, WORDS_FIELD, fit
 from rag_app.search.copies import choose
 from rag_app.search.modes import Asked, find_mode, named_by_llama_index
 from rag_app.search.terms import TermAnalyzer
+
+_READING = {"search", "query", "get", "describe_collection"}
+"""What may be called of another program's collection."""
 
 
 class CollectionStore(DocumentRows):
@@ -45,6 +49,8 @@ class CollectionStore(DocumentRows):
         Whose words its rows count, one of `rag_app.search.terms.LANGUAGES`; None: they count none.
     chosen
         What was chosen for its rows, and is searched with where nothing is configured.
+    foreign
+        What another program made, which is only searched; None: it is rag_app's.
     """
 
     _retrieval: RetrievalSection = PrivateAttr()
@@ -53,9 +59,15 @@ class CollectionStore(DocumentRows):
     _shortened: int = PrivateAttr(default=0)
     _configured: Mapping[str, Value] = PrivateAttr()
     _noticing: Noticing | None = PrivateAttr(default=None)
+    _foreign: Foreign | None = PrivateAttr(default=None)
 
     def __init__(
-        self, config: Config, index: Index, language: str | None, chosen: Chosen | None = None
+        self,
+        config: Config,
+        index: Index,
+        language: str | None,
+        chosen: Chosen | None = None,
+        foreign: Foreign | None = None,
     ) -> None:
         section, configured = config.vector_store, config.index.search_params
         super().__init__(
@@ -69,8 +81,28 @@ class CollectionStore(DocumentRows):
         self._retrieval = config.retrieval
         self._terms = TermAnalyzer(language) if language else None
         self._configured = configured
-        self._search = MilvusSearch(self._call, index, configured, self._terms)
+        self._foreign = foreign
+        self._search = MilvusSearch(self._call, index, configured, self._words())
         self.use_index(index, chosen)
+
+    def _words(self) -> Words | None:
+        if self._foreign is not None:  # its analyzer is Milvus's own
+            return Words(self._foreign.words, str) if self._foreign.words else None
+        return Words(WORDS_FIELD, self._terms.of_question) if self._terms else None
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another program made it."""
+        return self._foreign is not None
+
+    def _call(self, method: str, **arguments: Any) -> Any:
+        if self._foreign is not None and method not in _READING:
+            raise InputError(
+                f"the collection {self.collection_name!r} was not made by rag_app, and is only "
+                "searched",
+                "write to it with the program that made it",
+            )
+        return super()._call(method, **arguments)
 
     @classmethod
     def class_name(cls) -> str:
@@ -189,6 +221,7 @@ class CollectionStore(DocumentRows):
         *,
         each_once: bool,
     ) -> list[list[NodeWithScore]]:
+        self._check_dimension(asked)
         expression = to_expression(filters, lite=self._backend.is_lite) if filters else ""
         number = section.similarity_top_k
         mode = find_mode(section.mode)
@@ -197,6 +230,19 @@ class CollectionStore(DocumentRows):
             section = section.model_copy(update={"similarity_top_k": spare})
         ranked = mode.find(self._search, replace(asked, expression=expression), section)
         return choose(ranked, number, self._fetch, each_once=each_once)
+
+    def _check_dimension(self, asked: Asked) -> None:
+        """Refuse vectors that cannot be of the model that embedded another program's rows."""
+        if self._foreign is None or not len(asked.vectors):
+            return
+        dimension = len(asked.vectors[0])
+        if dimension != self._foreign.dimension:
+            raise CollectionMismatchError(
+                f"the vectors of the collection {self.collection_name!r} have "
+                f"{self._foreign.dimension} dimensions, and those of the configured model "
+                f"{dimension}: vector_store.embedded_by is not the model that embedded it",
+                "set vector_store.embedded_by and embedding.model to that model",
+            )
 
     def _fetch(self, ids: Sequence[str]) -> dict[str, BaseNode]:
         """Return nodes by id; those that were deleted meanwhile are left out."""

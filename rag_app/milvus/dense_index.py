@@ -237,7 +237,7 @@ class DenseIndex:
             The one that is there now.
         """
         built = self.read()
-        if built is not None and self._lite and self.is_loaded():
+        if built is not None and self.backend.is_lite and self.is_loaded():
             return built
         with changing_index(self.client, self._collection):
             return self._complete(wanted)

@@ -12,6 +12,7 @@ from rag_app.config.languages import AUTO, STANDARD
 from rag_app.config.model_files import earlier_identity
 from rag_app.config.sections import Config
 from rag_app.errors import CollectionMismatchError
+from rag_app.milvus.foreign import check_foreign
 
 SCHEMA_VERSION = 2
 """Raise it when rows change so that collections made before cannot be used any more."""
@@ -63,13 +64,17 @@ _SPLITTING = {"unit", "size", "overlap"}
 """What searching does not need to agree on."""
 
 
-def check_made_by(config: Config, properties: Mapping[str, str], *, exact: bool = False) -> None:
+def check_made_by(
+    config: Config, properties: Mapping[str, str], *, exact: bool = False, foreign: bool = False
+) -> None:
     """Refuse a collection that the configuration cannot search, or would not have made.
 
     Parameters
     ----------
     exact
         Whether it must be as the configuration would make it: to ingest into it, or to measure it.
+    foreign
+        Whether one that another program made will do, to be searched.
 
     Raises
     ------
@@ -80,10 +85,8 @@ def check_made_by(config: Config, properties: Mapping[str, str], *, exact: bool 
     name = section.collection
     other = f"use another collection: --collection {name}_2"
     if MADE_BY not in properties:
-        raise CollectionMismatchError(
-            f"the collection {name!r} in {section.uri} was not made by rag_app",
-            f"{other} (vector_store.collection); which there are: rag-app collections list",
-        )
+        check_foreign(config, may_search=foreign and not exact)
+        return
     anew = (
         f"make this one anew: rag-app collections drop {name} (or, to keep it, rename {name} "
         f"{name}_old), then rag-app ingest"

@@ -1,17 +1,16 @@
 """Search a collection in Milvus, by nearness and by words."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rag_app.config.index_types import Index, search_params
 from rag_app.errors import ConfigError
-from rag_app.milvus.words import WORDS_FIELD
 from rag_app.search.background import Vectors, backgrounds
 from rag_app.search.fusion import Background
 from rag_app.search.modes import Asked, Hit
-from rag_app.search.terms import TermAnalyzer
 
 VECTOR_FIELD = "embedding"
 
@@ -25,6 +24,14 @@ NODE_FIELDS = ("id", "text", "_node_content", "_node_type")
 """What a node is made of."""
 
 
+@dataclass(frozen=True)
+class Words:
+    """Where Milvus counts words, and how a question is put to it."""
+
+    field: str
+    of_question: Callable[[str], str]
+
+
 class MilvusSearch:
     """Searches an open collection; it is a `rag_app.search.modes.Searchable`.
 
@@ -36,8 +43,8 @@ class MilvusSearch:
         The index over the vectors that is there.
     given
         The search parameters that are configured, or were chosen for the rows.
-    terms
-        What rows were analysed with; None: the collection has no words.
+    words
+        Where Milvus counts words; None: the collection has none.
     """
 
     def __init__(
@@ -45,12 +52,12 @@ class MilvusSearch:
         call: Callable[..., Any],
         index: Index,
         given: Mapping[str, Any],
-        terms: TermAnalyzer | None,
+        words: Words | None,
     ) -> None:
         self._call = call
         self.index = index
         self.given = given
-        self._terms = terms
+        self._words = words
         self._sample: Vectors | None = None
         self._most_found = 0
 
@@ -77,20 +84,21 @@ class MilvusSearch:
         Raises
         ------
         ConfigError
-            If the collection has no words: the server was too old when it was made.
+            If the collection has no words: the server was too old when it was made, or another
+            program made it without.
         """
-        if self._terms is None:
+        if self._words is None:
             raise ConfigError(
                 "the collection has no words to search by: a Milvus server counts them from "
-                "version 2.5 on",
+                "version 2.5 on, and another program may not have asked for it",
                 'set retrieval.mode = "dense"; or use a newer server, or Milvus Lite, and ingest '
                 "into that",
             )
-        terms = [self._terms.of_question(question) for question in asked.questions]
+        terms = [self._words.of_question(question) for question in asked.questions]
         asking = [at for at, text in enumerate(terms) if text]  # Milvus refuses an empty one
         found: list[list[Hit]] = [[] for _ in terms]
         texts = [terms[at] for at in asking]
-        rows = self._search(texts, WORDS_FIELD, {}, limit, [], asked)
+        rows = self._search(texts, self._words.field, {}, limit, [], asked)
         for at, hits in zip(asking, rows, strict=True):
             # Milvus Lite gives the negative of the score.
             found[at] = [Hit(row["id"], abs(row["distance"])) for row in hits]

@@ -8,10 +8,12 @@ import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pymilvus import DataType, MilvusClient
 
 from rag_app.config.index_checks import dimension_fault, faults, index_error, server_fault
+from rag_app.config.index_types import Index
 from rag_app.config.loader import COMMAND_LINE, override
 from rag_app.config.sections import Config, VectorStoreSection
 from rag_app.errors import CollectionChangedError, InputError, VectorStoreError
@@ -21,6 +23,7 @@ from rag_app.milvus.chosen import read_chosen
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.dense_index import DenseIndex, configured_index
 from rag_app.milvus.errors import FAILURES, as_store_error, message_of
+from rag_app.milvus.foreign import read_foreign
 from rag_app.milvus.kept import read_kept
 from rag_app.milvus.lite import check_collection, clear_leftover, open_database
 from rag_app.milvus.lite_check import position
@@ -46,7 +49,7 @@ _LOG = logging.getLogger("rag_app")
 
 
 def find_store(
-    config: Config, *, counted: bool = True, exact: bool = False
+    config: Config, *, counted: bool = True, exact: bool = False, foreign: bool = False
 ) -> CollectionStore | None:
     """Open the configured collection, check what made it, load it; None if it is not there.
 
@@ -57,6 +60,8 @@ def find_store(
     exact
         Whether it must be as the configuration would make it, how documents are split included; to
         search it, it need not.
+    foreign
+        Whether one that another LlamaIndex program made will do, to be searched.
 
     Raises
     ------
@@ -67,17 +72,22 @@ def find_store(
     VectorStoreError
         If Milvus cannot be reached or opened, or the collection is damaged.
     """
-    index = find_index(config, exact=exact)
+    index = find_index(config, exact=exact, foreign=foreign)
     if index is None:
         return None
     section = config.vector_store
     try:
+        described = _described(index.client, section)
+        properties = described["properties"]
+        if MADE_BY not in properties:
+            theirs = read_foreign(config, described)
+            index.load()
+            return CollectionStore(config, index.read() or Index("", ""), None, foreign=theirs)
         has_words = word_index.has_words(index.client, section.collection, section.timeout)
         if has_words:
             _ensure_words(index, config)
         # Every collection of Milvus Lite reopens released, and LlamaIndex's store never loads it.
         built = index.complete(configured_index(config))
-        properties = _properties(index.client, section)
         language = language_of(config, properties) if has_words else None
         store = CollectionStore(config, built, language, read_chosen(properties, built))
         if counted and (lost := lost_rows(config, store)):
@@ -106,7 +116,9 @@ def _opened_again(config: Config) -> CollectionStore:
 def lost_rows(config: Config, store: CollectionStore) -> str:
     """Say what a collection of Milvus Lite lost since it was written; empty: nothing."""
     section = config.vector_store
-    kept = read_kept(_properties(store.client, section)) if section.is_lite else None
+    if not section.is_lite:
+        return ""
+    kept = read_kept(_described(store.client, section)["properties"])
     if kept is None:
         return ""
     folder = collection_folder(section.uri, section.collection)
@@ -117,7 +129,7 @@ def lost_rows(config: Config, store: CollectionStore) -> str:
     return ""
 
 
-def find_index(config: Config, *, exact: bool = False) -> DenseIndex | None:
+def find_index(config: Config, *, exact: bool = False, foreign: bool = False) -> DenseIndex | None:
     """Return the index of the configured collection, without loading it; None if it is not there.
 
     Raises
@@ -134,9 +146,10 @@ def find_index(config: Config, *, exact: bool = False) -> DenseIndex | None:
     try:
         if not client.has_collection(section.collection, timeout=section.timeout):
             return None
-        properties = _properties(client, section)
-        check_made_by(config, properties, exact=exact)
-        _bring_up_to_date(client, config, properties)
+        properties = _described(client, section)["properties"]
+        check_made_by(config, properties, exact=exact, foreign=foreign)
+        if MADE_BY in properties:
+            _bring_up_to_date(client, config, properties)
         return _index(client, config)
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error
@@ -159,7 +172,7 @@ def split_as_made(config: Config) -> Config:
     try:
         if not client.has_collection(section.collection, timeout=section.timeout):
             return config
-        made = splitting_of(_properties(client, section))
+        made = splitting_of(_described(client, section)["properties"])
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error
     if any(config.origin(key) == COMMAND_LINE for key in made):
@@ -231,7 +244,9 @@ def check_backend(client: MilvusClient, config: Config, type_: str) -> Backend:
     return backend
 
 
-def open_store(config: Config, *, counted: bool = True, exact: bool = False) -> CollectionStore:
+def open_store(
+    config: Config, *, counted: bool = True, exact: bool = False, foreign: bool = False
+) -> CollectionStore:
     """Open the configured collection, as `find_store` does.
 
     Raises
@@ -239,7 +254,7 @@ def open_store(config: Config, *, counted: bool = True, exact: bool = False) -> 
     InputError
         If nothing was ingested into it yet.
     """
-    store = find_store(config, counted=counted, exact=exact)
+    store = find_store(config, counted=counted, exact=exact, foreign=foreign)
     if store is None:
         section = config.vector_store
         raise InputError(
@@ -247,7 +262,7 @@ def open_store(config: Config, *, counted: bool = True, exact: bool = False) -> 
             "ingest something first: rag-app ingest docs/",
         )
     wanted = configured_index(config)
-    if store.built_index.changes(wanted):
+    if not store.is_foreign and store.built_index.changes(wanted):
         _LOG.warning(
             "the index is %s, the configuration says %s; to have that: rag-app index apply",
             store.built_index,
@@ -352,7 +367,8 @@ def _create(index: DenseIndex, config: Config, dimension: int) -> bool:
     return has_words
 
 
-def _properties(client: MilvusClient, section: VectorStoreSection) -> dict[str, str]:
+def _described(client: MilvusClient, section: VectorStoreSection) -> dict[str, Any]:
+    """Describe the configured collection, its properties always among the rest."""
     described = client.describe_collection(section.collection, timeout=section.timeout)
     if described["collection_name"] != section.collection:  # LlamaIndex's store finds no alias
         raise InputError(
@@ -360,4 +376,4 @@ def _properties(client: MilvusClient, section: VectorStoreSection) -> dict[str, 
             f"{described['collection_name']!r}",
             f"use that name: --collection {described['collection_name']}",
         )
-    return dict(described.get("properties", {}))
+    return {**described, "properties": dict(described.get("properties", {}))}

@@ -203,7 +203,9 @@ def test_what_milvus_lite_cannot_build_is_told(
     def fail(*_: Any) -> None:
         raise RuntimeError("no memory for that")
 
-    create_store(make_config(), dimension=64).add([node(TEXTS[0], 0)])
+    store = create_store(make_config(), dimension=64)
+    store.add([node(TEXTS[0], 0)])
+    store.flush()
     monkeypatch.setattr(Segment, "build_or_load_index", fail)
     with pytest.raises(VectorStoreError, match="no memory for that"):
         apply_index(make_config(index__type="HNSW"))

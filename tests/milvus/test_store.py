@@ -22,7 +22,6 @@ from pymilvus import MilvusClient
 
 from rag_app import build_retriever
 from rag_app.config.sections import Config
-from rag_app.doctor import examine
 from rag_app.errors import CollectionMismatchError, InputError, RowsRefusedError, VectorStoreError
 from rag_app.ingestion.run import ingest
 from rag_app.milvus import made_by, rows
@@ -485,7 +484,4 @@ def test_a_database_that_cannot_be_looked_for_is_an_error(make_config: MakeConfi
                 VectorStoreError, match=r"closed/milvus\.db cannot be looked for: Perm"
             ):
                 use(config)
-        checks = {check.name: check for check in examine(config)}
-        assert not checks["milvus"].ok
-        assert "cannot be looked for" in checks["milvus"].finding
         closed.chmod(0o700)
