@@ -7,7 +7,8 @@
     │   ├── ConfigError              2   a key, value, profile or file of the configuration
     │   ├── InputError               2   an argument: a path that is not there, an empty question
     │   │   ├── ClosedError          2   a `RagApp` that was closed
-    │   │   └── SessionBusyError     2   a conversation that is at another question
+    │   │   ├── SessionBusyError     2   a conversation that is at another question
+    │   │   └── StoreUsageError      2   a call that the vector store does not know
     │   ├── ExtensionError           2   an installed package that adds to rag_app, and cannot
     │   └── CollectionMismatchError  2   a collection that another configuration made
     └── ServiceError                 1   something that the user's input cannot mend
@@ -54,6 +55,10 @@ class ConfigError(UserError):
 
 class InputError(UserError):
     """An argument that cannot be worked with."""
+
+
+class StoreUsageError(InputError, ValueError):
+    """A call that the vector store does not know; LlamaIndex's stores raise ValueError for it."""
 
 
 class ClosedError(InputError):

@@ -20,12 +20,12 @@ from pydantic import PrivateAttr
 
 from rag_app.config.index_types import Index, Value
 from rag_app.config.sections import Config, RetrievalSection
-from rag_app.errors import CollectionMismatchError, InputError
+from rag_app.errors import CollectionMismatchError, InputError, StoreUsageError
 from rag_app.milvus.chosen import Chosen
 from rag_app.milvus.expression import to_expression
 from rag_app.milvus.foreign import Foreign
 from rag_app.milvus.literals import among
-from rag_app.milvus.node_store import BATCH_SIZE
+from rag_app.milvus.node_store import BATCH_SIZE, check_options
 from rag_app.milvus.noticing import Noticing
 from rag_app.milvus.rows import DocumentRows, batches
 from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD, MilvusSearch, Words
@@ -109,23 +109,30 @@ class CollectionStore(DocumentRows):
         """Return LlamaIndex's name for this type."""
         return "CollectionStore"
 
-    def add(self, nodes: Sequence[BaseNode], **_: Any) -> list[str]:
-        """Write nodes with their embeddings; a node that is there already is replaced."""
+    def add(self, nodes: Sequence[BaseNode], **options: Any) -> list[str]:
+        """Write nodes with their embeddings; a node that is there already is replaced.
+
+        With ``force_flush=True`` they are sealed at once, as LlamaIndex's own store does.
+        """
+        check_options(options)
         ids = []
         for rows in batches(map(self._row, nodes)):
             self._call("insert" if self._backend.insert_replaces else "upsert", data=rows)
             ids += [row["id"] for row in rows]
+        if options.get("force_flush"):
+            self.flush()
         return ids
 
     async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
         """Write nodes as `add` does, from any event loop."""
         return await asyncio.to_thread(self.add, nodes, **kwargs)
 
-    def query(self, query: VectorStoreQuery, **_: Any) -> VectorStoreQueryResult:
+    def query(self, query: VectorStoreQuery, **options: Any) -> VectorStoreQueryResult:
         """Search by nearness, words or both, among the rows that filters and ids leave.
 
         A query's ``alpha`` (1: vectors alone, 0: words alone), ``sparse_top_k`` and
-        ``mmr_threshold`` go before ``[retrieval]``.
+        ``mmr_threshold`` go before ``[retrieval]``, and so do LlamaIndex's options
+        ``mmr_threshold``, ``mmr_prefetch_k`` and ``mmr_prefetch_factor``.
 
         Raises
         ------
@@ -137,11 +144,13 @@ class CollectionStore(DocumentRows):
         VectorStoreError
             If Milvus fails.
         """
+        check_options(options)
         mode = named_by_llama_index(query.mode.value)
         if mode is None:
             able = (each.value for each in VectorStoreQueryMode if named_by_llama_index(each.value))
-            raise InputError(
-                f"the query mode {query.mode.value!r} is not there", f"use one of {', '.join(able)}"
+            raise StoreUsageError(
+                f"this store does not support the query mode {query.mode.value!r}",
+                f"use one of {', '.join(able)}",
             )
         vectors = [query.query_embedding] if query.query_embedding else []
         # LlamaIndex's retriever embeds no empty question.
@@ -152,8 +161,7 @@ class CollectionStore(DocumentRows):
             changes["text_weight"] = 1 - query.alpha
         if query.sparse_top_k is not None:
             changes["candidates"] = query.sparse_top_k
-        if query.mmr_threshold is not None:
-            changes["mmr_threshold"] = query.mmr_threshold
+        changes |= _mmr_options(query, options)
         asked = Asked([query.query_str or ""], vectors)
         section = self._retrieval.model_copy(update=changes)
         (nodes,) = self.find(asked, section, filters=_filters_of(query))
@@ -298,6 +306,20 @@ class CollectionStore(DocumentRows):
             "text": node.get_content(),
             VECTOR_FIELD: node.get_embedding(),
         }
+
+
+def _mmr_options(query: VectorStoreQuery, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what LlamaIndex's own store takes for MMR, by the names of ``[retrieval]``."""
+    found: dict[str, Any] = {}
+    threshold = options.get("mmr_threshold", query.mmr_threshold)
+    if threshold is not None:
+        found["mmr_threshold"] = threshold
+    looked_at = options.get("mmr_prefetch_k")
+    if looked_at is None and (factor := options.get("mmr_prefetch_factor")):
+        looked_at = int(query.similarity_top_k * factor)
+    if looked_at is not None:
+        found["candidates"] = looked_at
+    return found
 
 
 def _filters_of(query: VectorStoreQuery) -> MetadataFilters | None:

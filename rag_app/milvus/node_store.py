@@ -15,7 +15,7 @@ from llama_index.vector_stores.milvus import MilvusVectorStore
 from pydantic import PrivateAttr
 
 from rag_app.config.sections import VectorStoreSection
-from rag_app.errors import InputError
+from rag_app.errors import StoreUsageError
 from rag_app.milvus.backend import Backend, backend_of
 from rag_app.milvus.errors import FAILURES, as_store_error
 from rag_app.milvus.expression import to_expression
@@ -25,6 +25,15 @@ from rag_app.milvus.search import VECTOR_FIELD
 
 BATCH_SIZE = 1000
 """Rows per call: 100 to 1,000 were fastest to write on Milvus Lite 3.2."""
+
+
+_OTHERS = {
+    "milvus_partition_name": "give documents a metadata key, and filter by that",
+    "milvus_partition_names": "give documents a metadata key, and filter by that",
+    "string_expr": "say it with filters=MetadataFilters(…), which are checked and escaped",
+    "milvus_search_config": "set index.search_params",
+}
+"""Options of LlamaIndex's own store, and what to do without them."""
 
 
 class MilvusStore(MilvusVectorStore):
@@ -48,8 +57,9 @@ class MilvusStore(MilvusVectorStore):
         self._uri = section.uri
         self._backend = backend_of(self.client, section.uri, section.timeout)
 
-    def delete(self, ref_doc_id: str, **_: Any) -> None:
+    def delete(self, ref_doc_id: str, **options: Any) -> None:
         """Delete all rows of a document."""
+        check_options(options)
         self._call("delete", filter=f"doc_id == {quoted(ref_doc_id)}")
 
     async def adelete(self, ref_doc_id: str, **kwargs: Any) -> None:
@@ -65,15 +75,16 @@ class MilvusStore(MilvusVectorStore):
         self,
         node_ids: list[str] | None = None,
         filters: MetadataFilters | None = None,
-        **_: Any,
+        **options: Any,
     ) -> None:
         """Delete the nodes that have one of these ids and are like the filters say.
 
         Raises
         ------
-        InputError
-            If neither is given: `clear` deletes all.
+        StoreUsageError
+            If neither is given (`clear` deletes all), or for an option that is not there.
         """
+        check_options(options)
         for expression in self._chosen(node_ids, filters):
             self._call("delete", filter=expression)
 
@@ -98,15 +109,16 @@ class MilvusStore(MilvusVectorStore):
         self,
         node_ids: list[str] | None = None,
         filters: MetadataFilters | None = None,
-        **_: Any,
+        **options: Any,
     ) -> list[BaseNode]:
         """Return the nodes that have one of these ids and are like the filters say, in no order.
 
         Raises
         ------
-        InputError
-            If neither is given.
+        StoreUsageError
+            If neither is given, or for an option that is not there.
         """
+        check_options(options)
         found: list[BaseNode] = []
         for expression in self._chosen(node_ids, filters):
             for row in self._rows(expression, ["text", "_node_content", VECTOR_FIELD]):
@@ -130,7 +142,7 @@ class MilvusStore(MilvusVectorStore):
         """Yield expressions for nodes with these ids that are like the filters say."""
         like = to_expression(filters, lite=self._backend.is_lite) if filters else ""
         if node_ids is None and not like:
-            raise InputError("no nodes are named", "give node_ids, filters or both")
+            raise StoreUsageError("no nodes are named", "give node_ids, filters or both")
         if node_ids is None:
             yield like
             return
@@ -159,3 +171,16 @@ class MilvusStore(MilvusVectorStore):
             )
         except FAILURES as error:
             raise as_store_error(error, self._uri) from error
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options of LlamaIndex's own store that would otherwise mean nothing, in silence.
+
+    Raises
+    ------
+    StoreUsageError
+        Naming the option, and what to do instead.
+    """
+    for name, remedy in _OTHERS.items():
+        if options.get(name):
+            raise StoreUsageError(f"this store does not support the option {name}", remedy)

@@ -17,7 +17,7 @@ from rag_app.milvus.kept import Kept
 from rag_app.milvus.lite_check import position
 from rag_app.milvus.lite_files import collection_folder
 from rag_app.milvus.literals import quoted
-from rag_app.milvus.node_store import BATCH_SIZE, MilvusStore
+from rag_app.milvus.node_store import BATCH_SIZE, MilvusStore, check_options
 from rag_app.milvus.search import VECTOR_FIELD
 
 BATCH_BYTES = 16_000_000
@@ -81,11 +81,12 @@ class DocumentRows(MilvusStore):
     def __init__(self, section: VectorStoreSection, **settings: Any) -> None:
         super().__init__(section, **settings)  # not pydantic's, which asks for every field
 
-    def delete(self, ref_doc_id: str, **_: Any) -> None:
+    def delete(self, ref_doc_id: str, **options: Any) -> None:
         """Delete a document: the rows that an ingest made, or else all that have its id.
 
         Rows that another program wrote under the id of an ingested document stay, and are told of.
         """
+        check_options(options)
         rows = list(self._rows(f"doc_id == {quoted(ref_doc_id)}", ["id", *_DOCUMENT_FIELDS]))
         ours = [row["id"] for row in rows if is_ours(row)]
         self.delete_ids(ours or [row["id"] for row in rows])

