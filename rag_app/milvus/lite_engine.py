@@ -1,6 +1,7 @@
 """What Milvus Lite's engine is taught in the process that holds a database."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 SMALL_SEGMENT = 50_000_000
@@ -45,6 +46,32 @@ def list_without_opening() -> None:
         )
 
     MilvusServicer.ShowCollections = show
+
+
+def cluster_quietly() -> None:
+    """Let Milvus Lite make clusters of a few rows each, which FAISS warns of on the terminal.
+
+    It would have 39 rows for each, which of ``4·√rows`` clusters only collections of 24,000 rows
+    have; recall is measured, whatever the clusters are like.
+    """
+    import faiss
+    from milvus_lite.index import faiss_ivf_flat, faiss_ivf_sq8
+
+    if isinstance(faiss_ivf_flat.faiss, SimpleNamespace):
+        return
+    kinds = {
+        name: _quiet(getattr(faiss, name)) for name in ("IndexIVFFlat", "IndexIVFScalarQuantizer")
+    }
+    for module in (faiss_ivf_flat, faiss_ivf_sq8):
+        module.faiss = SimpleNamespace(**{**vars(faiss), **kinds})
+
+
+def _quiet(kind: Any) -> Any:
+    def make(self: Any, *arguments: Any) -> None:
+        kind.__init__(self, *arguments)
+        self.cp.min_points_per_centroid = 1
+
+    return type(kind.__name__, (kind,), {"__init__": make})
 
 
 def drop_written_logs(folder: Path) -> None:

@@ -25,7 +25,12 @@ from pymilvus.grpc_gen import milvus_pb2_grpc
 
 from rag_app.milvus import lite_seals
 from rag_app.milvus.lite_check import find_faults
-from rag_app.milvus.lite_engine import compact_eagerly, drop_written_logs, list_without_opening
+from rag_app.milvus.lite_engine import (
+    cluster_quietly,
+    compact_eagerly,
+    drop_written_logs,
+    list_without_opening,
+)
 from rag_app.milvus.lite_locks import SOCKET_FOLDER, index_lock, turn
 
 FAULTS = "/rag_app.Lite/Faults"
@@ -261,6 +266,7 @@ class Server:
 
     def __init__(self, path: Path) -> None:
         compact_eagerly()
+        cluster_quietly()
         list_without_opening()
         lite_seals.install()
         self.database = HeldDatabase(path)

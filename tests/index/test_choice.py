@@ -16,7 +16,8 @@ from rag_app.index.choose import ENOUGH
 from rag_app.ingestion.run import ingest
 from rag_app.milvus.chosen import CHOSEN, Chosen, read_chosen
 from rag_app.milvus.collection import CollectionStore
-from rag_app.milvus.lite_files import release
+from rag_app.milvus.lite_files import index_files, read_index_file, release
+from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import create_store, open_store
 from tests.conftest import FakeEmbedder, MakeConfig, json_of, make_files
 from tests.milvus.test_store import node
@@ -70,6 +71,18 @@ def test_a_choice_finds_enough_and_survives_reopening(make_config: MakeConfig) -
     assert shown.built["search_params"] == {"nprobe": nprobe}
     assert shown.chosen == change.chosen
     assert apply_index(config).changes == ()
+
+
+@pytest.mark.parametrize("type_", ["IVF_FLAT", "IVF_SQ8"])
+def test_few_rows_in_a_cluster_are_nothing_to_warn_of(
+    type_: str, make_config: MakeConfig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(index__type=type_)
+    fill(config, rows=30)
+    apply_index(config)
+    files = index_files(config.vector_store.uri, "rag_app", VECTOR_FIELD)
+    assert [read_index_file(file)["nlist"] for file in files] == [22]
+    assert "clustering" not in "".join(capfd.readouterr())
 
 
 def found_of(config: Config, nprobe: int) -> float:
