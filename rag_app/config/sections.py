@@ -162,7 +162,7 @@ class IndexSection(Section):
     among them, follows the number of rows."""
     search_params: dict[str, int | float | str | bool] = {}
     """Parameters to search with, e.g. {ef = 64} for HNSW; nprobe, ef and search_list, if they are
-    not among them, are chosen for the rows, so that a search finds .95 of the nearest."""
+    not among them, are chosen for the rows, so that a search finds about .95 of the nearest."""
 
     @field_validator("type")
     @classmethod

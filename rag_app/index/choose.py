@@ -6,8 +6,10 @@ from rag_app.config.index_types import Index, Parameter, Value, chosen_by_rows
 from rag_app.index.bench.recall import measure_recall
 from rag_app.milvus.dense_index import DenseIndex
 
-ENOUGH = 0.95
-"""What a search is to find of what an exact search finds."""
+ENOUGH = 0.99
+"""What a search for rows is to find of what an exact search finds, so that one for a question finds
+.95: questions are farther from the rows than these are from each other. With MiniLM, nprobe 8 of
+107 clusters found .97 for 718 rows of Wikipedia, and .88 for 200 questions that people asked."""
 
 _DOUBLINGS = 4
 """Of a parameter without an upper end: ef from 64 to 1,024."""

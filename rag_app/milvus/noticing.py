@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from rag_app.config.index_types import Index
 from rag_app.config.sections import VectorStoreSection
 from rag_app.errors import CollectionChangedError, VectorStoreError
+from rag_app.milvus.chosen import CHOSEN
 from rag_app.milvus.dense_index import DenseIndex
 from rag_app.milvus.errors import FAILURES, as_store_error
 from rag_app.milvus.made_by import MADE_BY
@@ -33,6 +34,7 @@ class _Seen:
     """What searches rely on."""
 
     collection: tuple[int, str]
+    chosen: str
     index: Index | None
     is_loaded: bool
 
@@ -118,9 +120,10 @@ class Noticing:
                     "see what is there: rag-app collections list; or ingest again",
                 )
             described = client.describe_collection(section.collection, timeout=section.timeout)
-            made_by = dict(described.get("properties", {})).get(MADE_BY, "")
+            properties = dict(described.get("properties", {}))
             return _Seen(
-                (described.get("collection_id", 0), made_by),
+                (described.get("collection_id", 0), properties.get(MADE_BY, "")),
+                properties.get(CHOSEN, ""),
                 self._index.read(),
                 self._index.is_loaded(),
             )
