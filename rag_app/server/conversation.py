@@ -9,6 +9,7 @@ from llama_index.core.base.llms.generic_utils import messages_to_history_str
 from llama_index.core.chat_engine.condense_question import DEFAULT_PROMPT
 from llama_index.core.llms import ChatMessage, MessageRole
 from llama_index.core.memory import ChatMemoryBuffer
+from llama_index.core.prompts import PromptTemplate
 from pydantic import BaseModel, ConfigDict, Field
 
 from rag_app.answering.fencing import Neutralizer
@@ -138,6 +139,21 @@ async def condense(llm: PackableLLM, conversation: Conversation) -> str:
         question=neutralize(conversation.question),
         chat_history=neutralize(messages_to_history_str(memory.get())),
     )
+
+
+_REWRITE = PromptTemplate(
+    "Write the search query that finds, in a collection of documents, what is asked for below. "
+    "Leave out polite words and whatever is not looked for; keep names and numbers as they are. "
+    "Write nothing but the query, in the language of the question.\n\n"
+    "Question: {question}\nQuery:"
+)
+
+
+async def rewrite(llm: PackableLLM, question: str) -> str:
+    """Let the model write a question as a search query; the question, if it writes nothing."""
+    neutralize = Neutralizer(llm.special_tokens())
+    written = await llm.apredict(_REWRITE, question=neutralize(question))
+    return written.strip().partition("\n")[0].strip() or question
 
 
 _TASK = re.compile(r"\s*### Task:\s.*<chat_history>", re.DOTALL)

@@ -1,6 +1,8 @@
 """Searches, embeddings and reranking: OpenAI's vector stores, Dify, Jina's rerank."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,12 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
 from rag_app import app as wiring
 from rag_app.config.sections import Config
+from rag_app.index.apply import apply_index
+from rag_app.load import override
 from rag_app.server.keys import KeyFile
 from tests.conftest import FakeEmbedder, words
 from tests.server.conftest import Running, Serve
+from tests.test_app import EchoLLM
 
 HNSW = "What do the parameters M and efConstruction of HNSW mean?"
 
@@ -85,6 +90,36 @@ def test_wrong_searches_are_refused(running: Running, fields: Any, status: int) 
     with pytest.raises(openai.APIStatusError) as raised:
         running.openai().vector_stores.search(**asked)
     assert raised.value.status_code == status
+
+
+def test_query_is_rewritten_by_the_model(echoing: Running, llm: EchoLLM) -> None:
+    llm.script.append("bread needs\nand more")
+    page = echoing.openai().vector_stores.search(
+        "rag_app", query="Could you tell me what goes into it?", rewrite_query=True
+    )
+    (prompt,) = llm.prompts
+    assert "Could you tell me what goes into it?" in prompt
+    assert page.data[0].filename == "bread.txt"
+
+
+def test_index_is_changed_under_running_searches(running: Running) -> None:
+    ended = threading.Event()
+
+    def ask(_: int) -> int:
+        client, asked = running.openai(), 0
+        while not ended.is_set() or not asked:
+            assert client.vector_stores.search("rag_app", query=HNSW).data[0].filename == "index.md"
+            asked += 1
+        return asked
+
+    with ThreadPoolExecutor(3) as threads:
+        asking = threads.map(ask, range(3))
+        try:
+            for type_ in ("FLAT", "IVF_FLAT", "HNSW"):
+                apply_index(override(running.service.config, {"index.type": type_}))
+        finally:
+            ended.set()
+        assert min(asking) > 0
 
 
 def test_threshold_where_scores_can_be_compared(ingested: Config, serve: Serve) -> None:

@@ -1,5 +1,6 @@
 """``/v1/vector_stores``: collections as OpenAI's vector stores, and searches in them."""
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
@@ -9,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from rag_app.milvus.admin import CollectionInfo
 from rag_app.server.access import Reader, Served, filters_of
-from rag_app.server.conversation import check_length
+from rag_app.server.conversation import check_length, rewrite
 from rag_app.server.disconnect import until_gone
 from rag_app.server.errors import RequestError
 from rag_app.server.filters import OpenAIFilter, from_openai
@@ -85,17 +86,20 @@ async def _search(
     queries = [body.query] if isinstance(body.query, str) else body.query
     for query in queries:
         check_length(query, service.config.server.max_question, "query")
-    if body.rewrite_query:
+    if body.rewrite_query and not service.has_llm:
         raise RequestError(
             400,
-            "rewrite_query is not supported: a question is searched for as it is",
-            code="unsupported_parameter",
+            "rewrite_query needs a language model, and this server has none",
+            code="needs_llm",
             param="rewrite_query",
         )
     overrides: dict[str, Any] = {"similarity_top_k": body.max_num_results}
     if body.ranking_options.score_threshold > 0:
         overrides["min_score"] = body.ranking_options.score_threshold
     filters = filters_of(key, from_openai(body.filters))
+    if body.rewrite_query:
+        app = await service.app(collection)
+        queries = await asyncio.gather(*(rewrite(app.llm, query) for query in queries))
     found = await search_each(service, collection, queries, filters, overrides)
     rows = _merged(found)[: body.max_num_results]
     return {
