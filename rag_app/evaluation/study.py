@@ -22,7 +22,7 @@ from rag_app.evaluation.questions import EvalQuestion
 from rag_app.evaluation.relevance import Relevance, find_gold, is_same_file
 from rag_app.evaluation.results import Outcome, ResultsFile
 from rag_app.evaluation.runner import Runner, time_in_turn, unique
-from rag_app.evaluation.variants import Variant, Workshop
+from rag_app.evaluation.variants import Variant, VariantParts
 from rag_app.llms import PackableLLM
 from rag_app.milvus.collection import CollectionStore
 from rag_app.questions import BadLine
@@ -139,22 +139,22 @@ def conduct(
     questions = unique(questions)
     study = Study(settings, questions)
     timed = choose_timed(questions, settings)
-    workshop = Workshop(base)
-    desk = _Desk(workshop, questions, settings, folder, judge, progress_bar, say)
+    shared = VariantParts(base)
+    runs = _Runs(shared, questions, settings, folder, judge, progress_bar, say)
     try:
         for group in _groups(variants, settings):
             with ExitStack() as files:
-                parts = [files.enter_context(desk.prepared(variant)) for variant in group]
+                parts = [files.enter_context(runs.prepared(variant)) for variant in group]
                 with progress_bar("timing") as progress:
                     time_in_turn(
                         [(part.runner, part.results) for part in parts],
                         [question for question in questions if question.key in timed],
                         progress,
                     )
-                study.runs += [desk.finish(part) for part in parts]
-            workshop.close()
+                study.runs += [runs.finish(part) for part in parts]
+            shared.close()
     finally:
-        workshop.close()
+        shared.close()
     _keep_common(study)
     return study
 
@@ -188,12 +188,12 @@ class _Part:
     nodes: int
 
 
-class _Desk:
+class _Runs:
     """Prepares variants for their questions, and sums up what came of them."""
 
     def __init__(
         self,
-        workshop: Workshop,
+        shared: VariantParts,
         questions: Sequence[EvalQuestion],
         settings: Settings,
         folder: Path,
@@ -201,7 +201,7 @@ class _Desk:
         progress_bar: ProgressBar,
         say: Callable[[str], None],
     ) -> None:
-        self._workshop = workshop
+        self._shared = shared
         self._questions = questions
         self._settings = settings
         self._folder = folder
@@ -216,13 +216,13 @@ class _Desk:
         """Open a variant's collection, models and results."""
         config, settings = variant.config, self._settings
         with self._progress_bar(f"{variant.name}: ingesting") as progress:
-            store = self._workshop.store(variant, progress, self._say)
+            store = self._shared.store(variant, progress, self._say)
         place = (config.vector_store.uri, config.vector_store.collection)
         if place not in self._golds:
             self._golds[place] = _gold(store, self._questions, self._relevances, self._say)
-        embedder = self._workshop.embedder(config.embedding)
+        embedder = self._shared.embedder(config.embedding)
         answers = settings.answers_with(config)
-        llm = self._workshop.llm(config) if answers else None
+        llm = self._shared.llm(config) if answers else None
         top_k = config.retrieval.similarity_top_k
         deep = config.retrieval.model_copy(update={"similarity_top_k": max(top_k, settings.depth)})
         runner = Runner(

@@ -8,7 +8,7 @@ collection of its own beside it, made of the same files, and kept for the next t
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from rag_app.llms import PackableLLM, build_llm
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.dense_index import configured_index
 from rag_app.milvus.made_by import MadeBy
+from rag_app.milvus.rows import StoredDocument
 from rag_app.milvus.store import open_store, split_as_made
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*\Z")
@@ -121,7 +122,7 @@ def _made_of(config: Config) -> dict[str, object]:
     return {"made_by": asdict(MadeBy.of(config)), "index": configured_index(config).to_dict()}
 
 
-class Workshop:
+class VariantParts:
     """Opens collections, embedders and LLMs for variants, each once.
 
     Parameters
@@ -182,7 +183,7 @@ class Workshop:
         config = variant.config
         embedder: Any = self.embedder(config.embedding)
         if MadeBy.of(config) == MadeBy.of(self._base):  # the index alone differs
-            embedder = _Remembering(embedder, base, documents)
+            embedder = _KnownVectors(embedder, base, documents)
         report = ingest(
             config,
             [document.file for document in documents.values()],
@@ -190,22 +191,13 @@ class Workshop:
             make_embedder=lambda: embedder,
             roots={document.folder for document in documents.values()},
         )
-        store = open_store(config)
-        before = {document.file: set(document.hashes) for document in documents.values()}
-        for document in store.documents().values():
-            if document.file not in before:
-                store.delete(document.id)
         if report.nodes_written:
             say(
                 f"{variant.name}: {report.nodes_written} nodes written to the collection "
                 f"{config.vector_store.collection}, which is kept"
             )
-        changed = [
-            document.path
-            for document in store.documents().values()
-            if set(document.hashes) != before.get(document.file)
-        ]
-        if changed:
+        store = open_store(config)
+        if changed := _made_equal(store, documents.values()):
             say(
                 f"{variant.name}: {len(changed)} files changed since they were ingested into "
                 f"{self._base.vector_store.collection} ({changed[0]} …); rag-app ingest them first "
@@ -214,7 +206,22 @@ class Workshop:
         return store
 
 
-class _Remembering:
+def _made_equal(store: CollectionStore, documents: Collection[StoredDocument]) -> list[str]:
+    """Delete what these documents are not, and return the paths of those that differ from them.
+
+    A collection of an earlier comparison may hold what was taken out of the base's since.
+    """
+    before = {document.file: set(document.hashes) for document in documents}
+    changed = []
+    for document in store.documents().values():
+        if document.file not in before:
+            store.delete(document.id)
+        elif set(document.hashes) != before[document.file]:
+            changed.append(document.path)
+    return changed
+
+
+class _KnownVectors:
     """An embedder that knows the vectors of a collection, and is asked for the others only."""
 
     def __init__(
