@@ -6,13 +6,16 @@ from pathlib import Path
 from rag_app.documents.file_types.base import FileReader
 from rag_app.documents.file_types.docx import DocxReader
 from rag_app.documents.file_types.encodings import encoding_of
+from rag_app.documents.file_types.epub import EpubReader
 from rag_app.documents.file_types.html import HTMLReader
 from rag_app.documents.file_types.limits import Budget, UnreadableFileError
 from rag_app.documents.file_types.mail import MailReader
 from rag_app.documents.file_types.pdf import PDFReader
+from rag_app.documents.file_types.pptx import PptxReader
 from rag_app.documents.file_types.records import CSVReader, JSONReader, NotebookReader
 from rag_app.documents.file_types.rtf import RtfReader
 from rag_app.documents.file_types.text import MarkdownReader, TextReader
+from rag_app.documents.file_types.xlsx import XlsxReader
 from rag_app.registry import Registry
 
 
@@ -38,6 +41,9 @@ _KINDS = {
     "html": _Kind(HTMLReader, (".html", ".htm", ".xhtml")),
     "pdf": _Kind(PDFReader, (".pdf",), is_binary=True),
     "docx": _Kind(DocxReader, (".docx",), is_binary=True),
+    "pptx": _Kind(PptxReader, (".pptx",), is_binary=True),
+    "xlsx": _Kind(XlsxReader, (".xlsx", ".xlsm"), is_binary=True),
+    "epub": _Kind(EpubReader, (".epub",), is_binary=True),
     "mail": _Kind(MailReader, (".eml",), is_binary=True),
     "rtf": _Kind(RtfReader, (".rtf",), is_binary=True),
     "csv": _Kind(CSVReader, (".csv", ".tsv")),
