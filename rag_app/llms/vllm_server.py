@@ -7,6 +7,8 @@ its own, a stream that breaks off is an error, and errors say what to do.
 """
 
 import asyncio
+import copy
+import os
 import re
 import secrets
 import threading
@@ -15,28 +17,27 @@ from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import aclosing, closing, contextmanager
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import openai
 from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse
 from llama_index.llms.openai_like import OpenAILike
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, SecretStr
 
+from rag_app.callbacks import own_callbacks
 from rag_app.config.sections import SAMPLING, LLMSection
 from rag_app.errors import LLMError, LLMUnavailableError, first_line
 from rag_app.llms import PackableLLM, Reply
-from rag_app.llms.replicas import (
-    BYTES_PER_TOKEN,
-    CONNECT_SECONDS,
-    MOST_BYTES,
-    Replicas,
-)
 from rag_app.llms.replies import tidied
 from rag_app.llms.served_model import find_model
+from rag_app.llms.server_connection import ServerConnection, timeouts
 from rag_app.llms.token_counter import TokenCounter
-from rag_app.llms.transport import AsyncReplicaTransport, ReplicaTransport
+from rag_app.llms.transport import AsyncReplicaTransport
 from rag_app.llms.window import choose_window
+
+KEY_VARIABLE = "RAG_APP_LLM__API_KEY"
+"""Where a process finds the key of an LLM that was made in another one."""
 
 _MALFORMED = (AttributeError, LookupError, TypeError, ValueError, RecursionError, httpx.HTTPError)
 """What LlamaIndex and OpenAI's client end in on an answer of another shape."""
@@ -50,33 +51,60 @@ _COUNTER = re.compile(r"^vllm:prefix_cache_(queries|hits)_total(?:\{[^}]*\})? (\
 class VllmServer(OpenAILike, PackableLLM):
     """`OpenAILike` on one or several vLLM servers. Safe for threads and event loops."""
 
-    _replicas: Replicas = PrivateAttr()
-    _transport: ReplicaTransport = PrivateAttr()
-    _http: httpx.Client = PrivateAttr()
-    _counter: TokenCounter = PrivateAttr()
-    _concurrency: int = PrivateAttr()
+    _connection: ServerConnection = PrivateAttr()
+    _counter: TokenCounter | None = PrivateAttr()
+    _counter_lock: threading.Lock = PrivateAttr()
     _aclients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = (
         PrivateAttr()
     )
 
     def __init__(
-        self,
-        replicas: Replicas,
-        transport: ReplicaTransport,
-        http: httpx.Client,
-        counter: TokenCounter,
-        concurrency: int,
-        **kwargs: Any,
+        self, connection: ServerConnection, counter: TokenCounter | None, **kwargs: Any
     ) -> None:
-        # Retries are the transport's; LlamaIndex's and OpenAI's own on top would multiply them.
-        super().__init__(max_retries=0, http_client=http, **kwargs)
-        self._replicas = replicas
-        self._transport = transport
-        self._http = http
+        super().__init__(
+            max_retries=0,  # they are the transport's; more on top would multiply them
+            http_client=connection.http,
+            api_base=f"{connection.replicas.roots[0]}/v1",
+            # Never OPENAI_API_KEY from the environment, which is not ours.
+            api_key=connection.key or "none",
+            **{"callback_manager": own_callbacks(), **kwargs},
+        )
+        self._connection = connection
         self._counter = counter
-        self._concurrency = concurrency
+        self._counter_lock = threading.Lock()
         self._aclients = weakref.WeakKeyDictionary()
-        weakref.finalize(self, http.close)
+        weakref.finalize(self, connection.http.close)
+
+    def __copy__(self) -> Self:
+        copied = type(self).__new__(type(self))
+        copied._open_again(self._connection.section, dict(self.__dict__))
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        copied = self.__copy__()
+        for name, value in self.__dict__.items():
+            if name != "callback_manager":  # its handlers are where events go, also the copy's
+                copied.__dict__[name] = copy.deepcopy(value, memo)
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The key goes from process to process by the environment; handlers belong to a process.
+        secret = {"api_key": SecretStr(""), "engine": {}}
+        kept = self.__dict__.keys() - {"api_key", "callback_manager"}
+        return {
+            "section": self._connection.section.model_copy(update=secret),
+            "fields": {name: self.__dict__[name] for name in kept},
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        key = SecretStr(os.environ.get(KEY_VARIABLE, ""))
+        section = state["section"].model_copy(update={"api_key": key})
+        self._open_again(section, state["fields"])
+
+    def _open_again(self, section: LLMSection, fields: dict[str, Any]) -> None:
+        """Open connections of its own; nothing is asked of the server before it is needed."""
+        self.__init__(ServerConnection(section), None, model=fields["model"])  # type: ignore[misc]
+        self.__dict__.update(fields)
 
     @classmethod
     def class_name(cls) -> str:
@@ -91,16 +119,16 @@ class VllmServer(OpenAILike, PackableLLM):
         LLMError
             If the server has to be asked, and does not say.
         """
-        return self._counter.count(prompt)
+        return self._counting().count(prompt)
 
     def count_text_tokens(self, text: str) -> int:
         """Count a text's tokens alone. Raises as `count_tokens`."""
-        return self._counter.count_text(text)
+        return self._counting().count_text(text)
 
     @property
     def how_it_counts(self) -> str:
         """How tokens are counted, for people."""
-        return self._counter.how
+        return self._counting().how
 
     def generate_each(
         self, prompts: Sequence[str], **kwargs: Any
@@ -118,7 +146,7 @@ class VllmServer(OpenAILike, PackableLLM):
             asking.add(threading.get_ident())
             return self.complete(prompt, **kwargs)
 
-        with ThreadPoolExecutor(self._concurrency) as threads:
+        with ThreadPoolExecutor(self._connection.section.concurrency) as threads:
             # In the caller's context, so that a trace shows the calls below what asked for them.
             asked = {
                 threads.submit(copy_context().run, ask, prompt): index
@@ -134,14 +162,16 @@ class VllmServer(OpenAILike, PackableLLM):
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
                 while running := [future for future in asked if future.running()]:
-                    self._transport.cancel(asking)
+                    self._connection.transport.cancel(asking)
                     wait(running, timeout=0.1)
 
     def prefix_cache(self) -> tuple[int, int]:
         """Sum the replicas' counters of prompt tokens looked up in the prefix cache, and found."""
         looked_up = found = 0.0
-        for root in self._replicas.roots:
-            metrics = self._transport.look(root, "/metrics")  # one that is down serves nothing
+        for root in self._connection.replicas.roots:
+            metrics = self._connection.transport.look(
+                root, "/metrics"
+            )  # one that is down serves nothing
             for name, value in _COUNTER.findall((metrics or b"").decode("utf-8", "replace")):
                 looked_up += float(value) if name == "queries" else 0.0
                 found += float(value) if name == "hits" else 0.0
@@ -153,7 +183,17 @@ class VllmServer(OpenAILike, PackableLLM):
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._connection.http.close()
+
+    def _counting(self) -> TokenCounter:
+        with self._counter_lock:
+            if self._counter is None:
+                section = self._connection.section
+                model = find_model(self._connection.http, self.model)
+                self._counter = TokenCounter(
+                    self._connection.http, model, section.endpoint, section.chat_template_kwargs
+                )
+            return self._counter
 
     def _get_aclient(self) -> openai.AsyncOpenAI:
         loop = asyncio.get_running_loop()
@@ -162,17 +202,17 @@ class VllmServer(OpenAILike, PackableLLM):
                 api_key=self.api_key,
                 base_url=self.api_base,
                 max_retries=0,
-                timeout=_timeout(self.timeout),
+                timeout=timeouts(self.timeout),
                 http_client=httpx.AsyncClient(
-                    transport=AsyncReplicaTransport(self._replicas),
-                    timeout=_timeout(self.timeout),
+                    transport=AsyncReplicaTransport(self._connection.replicas),
+                    timeout=timeouts(self.timeout),
                     trust_env=False,
                 ),
             )
         return self._aclients[loop]
 
     def _get_credential_kwargs(self, is_async: bool = False) -> dict[str, Any]:
-        return {**super()._get_credential_kwargs(is_async), "timeout": _timeout(self.timeout)}
+        return {**super()._get_credential_kwargs(is_async), "timeout": timeouts(self.timeout)}
 
     def _get_model_kwargs(self, **kwargs: Any) -> dict[str, Any]:
         """Let a call's own parameters win, and send what OpenAI does not know in the body."""
@@ -262,7 +302,9 @@ class VllmServer(OpenAILike, PackableLLM):
             ) from error
 
     def _broken_off(self) -> LLMError:
-        return self._replicas.broken_off(self._replicas.roots[0], "it closed the connection")
+        return self._connection.replicas.broken_off(
+            self._connection.replicas.roots[0], "it closed the connection"
+        )
 
 
 def build_vllm_server(section: LLMSection) -> VllmServer:
@@ -275,32 +317,18 @@ def build_vllm_server(section: LLMSection) -> VllmServer:
     ConfigError
         If ``llm.context_window`` or ``llm.max_tokens`` is more than the server's window.
     """
-    key = section.api_key.get_secret_value().strip()  # of a file's last line end
-    replicas = Replicas(
-        [section.base_url, *section.replicas],
-        section.retries,
-        bool(key),
-        deadline=section.deadline,
-        most_bytes=MOST_BYTES + BYTES_PER_TOKEN * section.max_tokens,
-    )
-    transport = ReplicaTransport(replicas)
-    http = httpx.Client(
-        transport=transport,
-        base_url=replicas.roots[0],
-        headers={"Authorization": f"Bearer {key}"} if key else {},
-        timeout=_timeout(section.timeout),
-        trust_env=False,
-    )
+    connection = ServerConnection(section)
+    http, root = connection.http, connection.replicas.roots[0]
     try:
         model = find_model(http, section.model)
         real = model.window or section.context_window
         if real is None:
             raise LLMError(
-                f"the server at {replicas.roots[0]} does not report the window of {model.name!r} "
+                f"the server at {root} does not report the window of {model.name!r} "
                 "(max_model_len), as vLLM does",
                 "set llm.context_window to the tokens that the server was started with",
             )
-        whose = f"the server at {replicas.roots[0]}"
+        whose = f"the server at {root}"
         window = choose_window(section.context_window, section.max_tokens, real, whose)
         counter = TokenCounter(http, model, section.endpoint, section.chat_template_kwargs)
     except BaseException:
@@ -310,14 +338,9 @@ def build_vllm_server(section: LLMSection) -> VllmServer:
     if not (counter.is_chat and section.chat_template_kwargs):
         template = {}
     return VllmServer(
-        replicas,
-        transport,
-        http,
+        connection,
         counter,
-        section.concurrency,
         model=model.name,
-        api_base=f"{replicas.roots[0]}/v1",
-        api_key=key or "none",  # never OPENAI_API_KEY from the environment, which is not ours
         context_window=window,
         is_chat_model=counter.is_chat,
         is_function_calling_model=bool(section.tool_parser),
@@ -328,7 +351,3 @@ def build_vllm_server(section: LLMSection) -> VllmServer:
         timeout=section.timeout,
         additional_kwargs={"top_p": section.top_p, **section.sampling, **template},
     )
-
-
-def _timeout(seconds: float) -> httpx.Timeout:
-    return httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))

@@ -23,13 +23,13 @@ TEXTS = [
 @contextmanager
 def asked_of(llm: VllmServer) -> Iterator[list[str]]:
     asked: list[str] = []
-    request = llm._http.request
+    request = llm._connection.http.request
 
     def noting(method: str, path: str, **rest: object) -> object:
         asked.append(path)
         return request(method, path, **rest)  # type: ignore[arg-type]
 
-    with patch.object(llm._http, "request", noting):
+    with patch.object(llm._connection.http, "request", noting):
         yield asked
 
 

@@ -1,15 +1,19 @@
 """What only the server's client does. The last test stops the one server and starts it again."""
 
 import asyncio
+import copy
+import pickle
 import time
 from typing import Any
 
+import cloudpickle
 import pytest
+from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from pydantic import SecretStr
 
 from rag_app.errors import ConfigError, LLMError, RagAppError
 from rag_app.llms.vllm_server import VllmServer
-from tests.llms.conftest import WINDOW, Server, connect
+from tests.llms.conftest import KEY, WINDOW, Server, connect
 
 PROMPT = "What is a licence?"
 DEAD = "http://127.0.0.1:9/v1"
@@ -65,6 +69,33 @@ async def test_cancelling_a_stream(client: VllmServer) -> None:
     await anext(aiter(stream))
     await stream.aclose()
     assert (await client.acomplete(PROMPT)).text
+
+
+def test_copies_have_connections_of_their_own(client: VllmServer) -> None:
+    handler = CallbackManager([TokenCountingHandler(tokenizer=lambda _: [])])
+    llm = client.model_copy(update={"callback_manager": handler})
+    expected = client.complete(PROMPT).text
+    for other in (copy.copy(llm), copy.deepcopy(llm), llm.model_copy(deep=True)):
+        assert other.callback_manager is handler
+        assert other.complete(PROMPT).text == expected
+        assert other.count_tokens(PROMPT) == client.count_tokens(PROMPT)
+        other.close()
+    assert copy.deepcopy(llm).additional_kwargs is not llm.additional_kwargs
+    assert llm.complete(PROMPT).text == expected
+
+
+async def test_a_pickle_connects_again(client: VllmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    lowered = client.model_copy(update={"max_tokens": 3})
+    pickled = pickle.dumps(lowered)
+    assert KEY.encode() not in pickled
+    with pytest.raises(LLMError, match="asks for an API key"):
+        pickle.loads(pickled).complete(PROMPT)
+    monkeypatch.setenv("RAG_APP_LLM__API_KEY", KEY)
+    other = pickle.loads(pickled)
+    assert other.metadata == lowered.metadata
+    assert (await other.acomplete(PROMPT)).text == lowered.complete(PROMPT).text
+    assert other.count_tokens(PROMPT) == client.count_tokens(PROMPT)
+    assert cloudpickle.loads(cloudpickle.dumps(lowered)).complete(PROMPT).text
 
 
 def test_stopped_in_the_middle_and_started_again(vllm_server: Server, client: VllmServer) -> None:
