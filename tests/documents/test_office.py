@@ -5,6 +5,7 @@ import io
 import zipfile
 from pathlib import Path
 
+import docx
 import openpyxl
 import pptx
 import pytest
@@ -18,6 +19,7 @@ from rag_app.documents.node_parser import NodeParser
 from rag_app.documents.read import read
 from tests.conftest import words
 
+from .hostile import WORD, document_xml, paragraph
 from .hostile_office import book, sheet, zipped
 from .test_mail_and_rtf import told
 
@@ -151,3 +153,54 @@ def test_libraries_read_what_the_tests_make(tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").write_bytes(sheet('<row r="1"><c r="A1"><v>7</v></c></row>'))
     assert openpyxl.load_workbook(tmp_path / "a.xlsx").active["A1"].value == 7
     assert zipfile.ZipFile(io.BytesIO(book({"a.xhtml": "x"}))).testzip() is None
+
+
+def test_word_document_keeps_its_structure(tmp_path: Path) -> None:
+    made = docx.Document()
+    made.add_heading("Handbook", 0)
+    made.add_heading("Indexes", 1)
+    made.add_paragraph("Plain text.")
+    made.add_heading("Kinds", 2)
+    made.add_paragraph("first", style="List Bullet")
+    made.add_paragraph("second", style="List Bullet")
+    table = made.add_table(rows=2, cols=2)
+    for cell, text in zip(table._cells, ["Name", "M | ef", "HNSW", "16"], strict=True):
+        cell.text = text
+    table.cell(1, 1).add_paragraph("to 64")
+    inner = table.cell(1, 0).add_table(rows=1, cols=1)
+    inner.cell(0, 0).text = "inside"
+    made.add_paragraph("After it.")
+    made.save(str(tmp_path / "made.docx"))
+    text, _, _ = told(tmp_path / "a.docx", (tmp_path / "made.docx").read_bytes())
+    assert text == (
+        "# Handbook\n\n# Indexes\n\nPlain text.\n\n## Kinds\n\nfirst\n\nsecond\n\n"
+        "| Name | M \\| ef |\n| --- | --- |\n| HNSW inside | 16 to 64 |\n\nAfter it."
+    )
+
+
+def test_lists_and_renamed_headings_of_word(tmp_path: Path) -> None:
+    styles = (
+        f'<w:styles xmlns:w="{WORD}"><w:style w:styleId="berschrift2"><w:name w:val="heading 2"/>'
+        '</w:style><w:style w:styleId="Own"><w:name w:val="Own"/><w:pPr><w:outlineLvl w:val="2"/>'
+        "</w:pPr></w:style></w:styles>"
+    )
+    numbered = "<w:numPr><w:ilvl w:val='1'/><w:numId w:val='4'/></w:numPr>"
+    body = "".join(
+        f"<w:p><w:pPr>{how}</w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>"
+        for how, text in [
+            ("<w:pStyle w:val='berschrift2'/>", "Zwei"),
+            ("<w:pStyle w:val='Own'/>", "Drei"),
+            (numbered, "item"),
+            ("", "plain"),
+        ]
+    )
+    notes = f'<w:footnotes xmlns:w="{WORD}">{paragraph("A note.")}</w:footnotes>'
+    data = zipped(
+        {
+            "word/document.xml": document_xml(body),
+            "word/styles.xml": styles,
+            "word/footnotes.xml": notes,
+        }
+    )
+    text, _, _ = told(tmp_path / "a.docx", data)
+    assert text == "## Zwei\n\n### Drei\n\n  - item\n\nplain\n\nA note."

@@ -1,18 +1,19 @@
 """Reader of Word documents."""
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from rag_app.documents.file_types.base import FileReader
 from rag_app.documents.file_types.limits import Budget, UnreadableFileError
-from rag_app.documents.file_types.ooxml import Package, Target
+from rag_app.documents.file_types.ooxml import Package, Target, name_of
 
 _BODY = "word/document.xml"
 
 
 class DocxReader(FileReader):
-    """The text of a Word document: headers, body and footers, a blank line between paragraphs."""
+    """The text of a Word document as Markdown: headings, lists, tables; heads, feet and notes."""
 
     def extract(self, file: Path, budget: Budget) -> tuple[str, str | None]:
         """Return the text of the paragraphs, and the title of the file's properties."""
@@ -20,23 +21,59 @@ class DocxReader(FileReader):
         with Package(file, budget, "Word document", otherwise) as package:
             if _BODY not in package:
                 raise UnreadableFileError(f"no Word document: there is no {_BODY} in it")
-            for name in [*package.names("word/header"), _BODY, *package.names("word/footer")]:
-                package.parse(name, _WordText(budget))
+            styles = _Styles()
+            package.parse("word/styles.xml", styles)
+            for name in [
+                *package.names("word/header"),
+                _BODY,
+                *package.names("word/footnotes"),
+                *package.names("word/endnotes"),
+                *package.names("word/footer"),
+            ]:
+                package.parse(name, _WordText(budget, styles.levels))
             return budget.text.strip(), package.title()
+
+
+class _Styles(Target):
+    """Keeps which styles are headings, and of which level; users may have renamed them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels: dict[str, int] = {}
+        self._style = ""
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """Take a style's name, which Word writes in English, or its level in the outline."""
+        super().start(tag, attributes)
+        name = _word_name(tag)
+        if name == "style":
+            self._style = _attribute(attributes, "styleId")
+        elif name == "name" and (level := _level(_attribute(attributes, "val"))):
+            self.levels[self._style] = level
+        elif name == "outlineLvl" and (number := _attribute(attributes, "val")) in set("012345678"):
+            self.levels.setdefault(self._style, int(number) + 1)
 
 
 class _WordText(Target):
     """Writes the text of WordprocessingML's runs; empty paragraphs leave no trace."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, levels: Mapping[str, int]) -> None:
         super().__init__()
         self._budget = budget
+        self._levels = levels
         self._runs = 0
         self._in_text = False
         self._ended = True
+        self._before = ""
+        self._list_level = 0
+        self._tables = 0
+        self._rows = 0
+        self._cells: list[str] = []
+        self._cell: list[str] = []
+        self._in_cells = 0
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
-        """Begin a paragraph, a run or what stands in it."""
+        """Begin a paragraph, a run, a table or what stands in it."""
         super().start(tag, attributes)
         name = _word_name(tag)
         if name == "p":
@@ -49,15 +86,38 @@ class _WordText(Target):
             self._write("\t")
         elif self._runs and name in {"br", "cr"}:
             self._write("\n")
+        elif name == "pStyle" and (level := self._levels.get(_attribute(attributes, "val"))):
+            self._before = f"{'#' * min(level, 6)} "
+        elif name == "ilvl":
+            number = _attribute(attributes, "val")
+            self._list_level = int(number) if number in set("012345678") else 0
+        elif name == "numId" and not self._before and _attribute(attributes, "val") != "0":
+            self._before = f"{'  ' * self._list_level}- "
+        elif name == "tbl":
+            self._end_paragraph()
+            self._tables += 1
+            if self._tables == 1:
+                self._rows = 0
 
     def end(self, tag: str) -> None:
-        """End a run or its text."""
+        """End a run, its text, a cell, a row or a table."""
         super().end(tag)
         name = _word_name(tag)
         if name == "r":
             self._runs -= 1
         elif name == "t":
             self._in_text = False
+        elif name == "tbl":
+            self._tables -= 1
+            if not self._tables:
+                self._budget.write("\n")
+        elif self._tables == 1 and name == "tc":
+            self._cells.append(" ".join("".join(self._cell).split()).replace("|", r"\|"))
+            self._cell.clear()
+        elif self._tables == 1 and name == "tr":
+            if any(self._cells):
+                self._end_row()
+            self._cells.clear()
 
     def data(self, data: str) -> None:
         """Take a run's text."""
@@ -69,13 +129,41 @@ class _WordText(Target):
         self._end_paragraph()
 
     def _write(self, text: str) -> None:
+        if self._tables:
+            self._cell.append(text)
+            self._in_cells += len(text)
+            self._budget.check_text(self._in_cells)
+            return
+        if self._before:
+            self._budget.write(self._before)
+            self._before = ""
         self._budget.write(text)
         self._ended = False
 
     def _end_paragraph(self) -> None:
-        if not self._ended:
+        self._before, self._list_level = "", 0
+        if self._tables:
+            self._cell.append(" ")
+        elif not self._ended:
             self._budget.write("\n\n")
             self._ended = True
+
+    def _end_row(self) -> None:
+        self._rows += 1
+        self._budget.write(f"| {' | '.join(self._cells)} |\n")
+        if self._rows == 1:
+            self._budget.write("|" + " --- |" * len(self._cells) + "\n")
+
+
+def _level(name: str) -> int:
+    """Return the level of a heading by the name of its style, else 0."""
+    found = re.fullmatch(r"heading ([1-9])", name.lower())
+    return int(found[1]) if found else int(name.lower() == "title")
+
+
+def _attribute(attributes: Mapping[str, str], name: str) -> str:
+    """Return an attribute of WordprocessingML's."""
+    return next((value for key, value in attributes.items() if name_of(key) == name), "")
 
 
 @lru_cache(maxsize=1000)
