@@ -36,6 +36,9 @@ class ServerSection(Section):
     """Largest request in megabytes (10^6 bytes); uploads: `documents.max_file_size_mb`."""
     max_question: int = Field(default=20_000, ge=1)
     """Longest question in characters."""
+    tracing: bool = False
+    """Send spans of every request where OpenTelemetry's variables say
+    (OTEL_EXPORTER_OTLP_ENDPOINT); needs the extra "otel"."""
     small_talk: bool = True
     """Answer "hi" and "thanks" without looking into the documents."""
 

@@ -18,6 +18,7 @@ from rag_app.answering.metadata import ledger_of, sources_of
 from rag_app.app import RagApp
 from rag_app.retrieval.filter_text import parse_filter
 from rag_app.schema import LedgerEntry, Source
+from rag_app.server import tracing
 from rag_app.server.access import filters_of
 from rag_app.server.conversation import Conversation, condense, is_small_talk, is_task
 from rag_app.server.errors import RequestError
@@ -174,6 +175,7 @@ async def ask(
         As the query engine.
     """
     started = time.perf_counter()
+    tracing.note({tracing.OPERATION: "chat", tracing.MODEL: app.config.vector_store.collection})
     question = conversation.question
     if is_task(question):
         if not service.has_llm:
@@ -274,6 +276,13 @@ async def _timed(
             answer.text += piece
             yield piece
     answer.timings_ms["total"] = _ms_since(started)
+    tracing.note(
+        {
+            tracing.INPUT_TOKENS: answer.prompt_tokens,
+            tracing.OUTPUT_TOKENS: answer.completion_tokens,
+            tracing.FINISH_REASONS: [answer.finish_reason],
+        }
+    )
     metrics.add_answer(answer.timings_ms, answer.prompt_tokens, answer.completion_tokens)
 
 

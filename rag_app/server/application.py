@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -26,6 +27,10 @@ from rag_app.server.routes import (
     vector_stores,
 )
 from rag_app.server.service import Service
+from rag_app.server.tracing import RequestSpans, Tracing, make_provider
+
+if TYPE_CHECKING:  # of the extra "otel"
+    from opentelemetry.sdk.trace import TracerProvider
 
 _ROUTES = (
     chat_completions,
@@ -41,8 +46,13 @@ _ROUTES = (
 )
 
 
-def make_application(config: Config) -> FastAPI:
+def make_application(config: Config, provider: "TracerProvider | None" = None) -> FastAPI:
     """Make the ASGI application of a configuration; its parts are closed when it ends.
+
+    Parameters
+    ----------
+    provider
+        OpenTelemetry's, to trace with; None: one that exports, where ``server.tracing`` says so.
 
     Raises
     ------
@@ -51,6 +61,9 @@ def make_application(config: Config) -> FastAPI:
     """
     service = Service(config)
     check_exposure(config, service.keys.all())
+    if provider is None and config.server.tracing:
+        provider = make_provider()
+    tracing = Tracing(provider) if provider is not None else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -58,6 +71,8 @@ def make_application(config: Config) -> FastAPI:
         service.is_draining = True
         await service.ingests.close()
         await run_in_threadpool(service.close)
+        if tracing is not None:
+            await run_in_threadpool(tracing.close)
 
     application = FastAPI(
         title="rag_app",
@@ -72,6 +87,8 @@ def make_application(config: Config) -> FastAPI:
         application.include_router(routes.router)
     errors.install(application)
     application.add_middleware(RequestMetrics, metrics=service.metrics)
+    if tracing is not None:
+        application.add_middleware(RequestSpans, provider=tracing.provider)
     application.add_middleware(
         BodyGuard, section=config.server, uploads_mb=config.documents.max_file_size_mb
     )

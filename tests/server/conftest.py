@@ -10,6 +10,7 @@ import httpx
 import pytest
 import uvicorn
 from openai import OpenAI
+from opentelemetry.sdk.trace import TracerProvider
 
 from rag_app import app as wiring
 from rag_app.config.sections import Config
@@ -41,8 +42,8 @@ class Running:
 
 
 @contextmanager
-def serving(config: Config) -> Iterator[Running]:
-    application = make_application(config)
+def serving(config: Config, provider: TracerProvider | None = None) -> Iterator[Running]:
+    application = make_application(config, provider)
     listener = socket.create_server((config.server.host, 0))
     server = uvicorn.Server(
         uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=10)
