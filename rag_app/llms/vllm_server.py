@@ -219,7 +219,8 @@ class VllmServer(OpenAILike, PackableLLM):
         asked = {**self.additional_kwargs, **kwargs}
         body = {**super()._get_model_kwargs(**kwargs), **asked}
         extra = {name: body.pop(name) for name in (*SAMPLING, *_ALSO) if name in body}
-        body["extra_body"] = {**extra, **body.get("extra_body", {})}
+        if extra := {**extra, **body.get("extra_body", {})}:
+            body["extra_body"] = extra
         if body.get("stream"):
             body["stream_options"] = {"include_usage": True}
         return body

@@ -12,7 +12,7 @@ from click.testing import Result
 
 from rag_app.config.sections import Config
 from rag_app.errors import LLMError
-from rag_app.llms import build_llm
+from rag_app.llms import VllmServer, build_llm
 
 from .conftest import section
 from .servers import JSON, completion, model_server
@@ -182,3 +182,17 @@ def test_an_empty_answer_in_a_batch(ingested: Config, run: Run, here: Path) -> N
     (found,) = map(json.loads, result.stdout.splitlines())
     assert (found["answer"], found["reasoning"]) == ("Yes.", "Let me think.")
     assert found["finish_reason"] == "stop"
+
+
+def test_only_what_is_given_is_sent_beside_openais_own() -> None:
+    with model_server(lambda _: "fine") as (url, _):
+        llm = build_llm(section(backend="vllm-server", base_url=url))
+        assert isinstance(llm, VllmServer)
+        assert "extra_body" not in llm._get_model_kwargs()
+        given = {"top_k": 3, "structured_outputs": {"choice": ["a"]}, "cache_salt": "x"}
+        assert llm._get_model_kwargs(**given)["extra_body"] == given
+        thinking = section(
+            backend="vllm-server", base_url=url, chat_template_kwargs={"enable_thinking": True}
+        )
+        body = build_llm(thinking)._get_model_kwargs()["extra_body"]  # type: ignore[attr-defined]
+        assert body == {"chat_template_kwargs": {"enable_thinking": True}}
