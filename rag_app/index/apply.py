@@ -1,5 +1,6 @@
 """``rag-app index show`` and ``apply``: the configured index against the one that is there."""
 
+import logging
 import time
 from typing import Any
 
@@ -18,6 +19,8 @@ from rag_app.milvus.lite_files import index_files, read_each, read_index_file
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import find_index
 from rag_app.milvus.writing import in_turn
+
+_LOG = logging.getLogger("rag_app")
 
 
 def show_index(config: Config) -> IndexStatus:
@@ -127,7 +130,7 @@ def apply_index(
             search, recall = choose_search_params(index, wanted, given)
             chosen = Chosen(wanted, rows, params, search, recall) if params or search else None
             if chosen is not None:
-                index.keep(chosen.as_property())
+                _keep(index, chosen)
             seconds["measure"] = time.perf_counter() - measuring
         if store is not None and not dry_run:
             store.use_index(wanted, chosen)
@@ -144,6 +147,14 @@ def apply_index(
         recall=recall,
         dry_run=dry_run,
     )
+
+
+def _keep(index: DenseIndex, chosen: Chosen) -> None:
+    """Keep what was chosen in the collection, if we may; others then search by defaults."""
+    try:
+        index.keep(chosen.as_property())
+    except FAILURES as error:  # a user who may write rows, and no properties
+        _LOG.warning("what was chosen for the rows cannot be kept: %s", message_of(error))
 
 
 def _settled(configured: Index, kept: Chosen | None, rows: int) -> Index:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from pymilvus.exceptions import MilvusException
 
 from rag_app.config.index_types import Index
 from rag_app.config.sections import Config
@@ -16,6 +17,7 @@ from rag_app.index.choose import ENOUGH
 from rag_app.ingestion.run import ingest
 from rag_app.milvus.chosen import CHOSEN, Chosen, read_chosen
 from rag_app.milvus.collection import CollectionStore
+from rag_app.milvus.dense_index import DenseIndex
 from rag_app.milvus.lite_files import index_files, read_index_file, release
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import create_store, open_store
@@ -189,6 +191,20 @@ def test_show_says_what_was_chosen_and_what_is_configured(
     assert f"index: IVF_FLAT(nlist={CLUSTERS}), COSINE; chosen for 300 rows: nlist=" in details
     told = json_of(run("collections", "show", "--json", *arguments))
     assert told["index"]["chosen"]["rows"] == ROWS
+
+
+def test_a_choice_that_cannot_be_kept_is_used_all_the_same(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise MilvusException(message="privilege AlterCollection denied")
+
+    config = make_config(index__type="HNSW")
+    store = fill(config)
+    monkeypatch.setattr(DenseIndex, "keep", refuse)
+    assert apply_index(config, store=store).chosen["search_params"] == {"ef": 64}
+    assert store._search.given == {"ef": 64}
+    assert "cannot be kept: privilege AlterCollection denied" in caplog.text
 
 
 @pytest.mark.server
