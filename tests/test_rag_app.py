@@ -232,24 +232,6 @@ def test_after_close_there_is_a_clear_error(ingested: Config, loads: Loads) -> N
             use()
 
 
-def test_threads_and_event_loops_get_the_answers_of_one_thread(app: RagApp) -> None:
-    engine = app.query_engine(similarity_top_k=2)
-    expected = {question: str(engine.query(question)) for question in QUESTIONS}
-    assert len(set(expected.values())) == len(QUESTIONS)
-    asked = QUESTIONS * 10
-
-    async def ask_all() -> list[str]:
-        engine = app.query_engine(similarity_top_k=2)
-        return [str(each) for each in await asyncio.gather(*map(engine.aquery, asked))]
-
-    with ThreadPoolExecutor(10) as threads:
-        loops = [threads.submit(asyncio.run, ask_all()) for _ in range(2)]
-        plain = list(threads.map(lambda question: str(engine.query(question)), asked * 2))
-        assert plain == [expected[question] for question in asked * 2]
-        for loop in loops:
-            assert loop.result() == [expected[question] for question in asked]
-
-
 class NoDefaultExecutor(ThreadPoolExecutor):
     """Fails whoever wants a thread of the event loop's own."""
 
