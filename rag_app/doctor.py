@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 from rag_app.config.index_types import INDEX_TYPES
 from rag_app.config.sections import Config
@@ -163,6 +164,7 @@ def _embedder(config: Config) -> Check:
 
 
 def _milvus(config: Config) -> Check:
+    from rag_app.milvus import lite_shared
     from rag_app.milvus.backend import backend_of
     from rag_app.milvus.store import connect, is_there
 
@@ -172,7 +174,8 @@ def _milvus(config: Config) -> Check:
         lite = version("milvus-lite")
         return Check("milvus", True, f"{section.uri}: not there yet; Milvus Lite {lite} makes it")
     backend = backend_of(connect(section), section.uri, section.timeout)
-    finding = f"{section.uri}: {backend.version}"
+    holder = lite_shared.other_holder(Path(section.uri)) if section.is_lite else ""
+    finding = f"{section.uri}: {backend.version}{holder and ', served by '}{holder}"
     if needs_words and not backend.counts_words:
         reason = f'{finding}, which counts no words for retrieval.mode = "{mode}"'
         return Check("milvus", False, reason, 'set retrieval.mode = "dense", or use Milvus 2.5')

@@ -6,6 +6,7 @@ from pathlib import Path
 from rag_app.errors import VectorStoreError
 from rag_app.milvus import lite_client
 from rag_app.milvus.lite_check import has_content
+from rag_app.milvus.lite_engine import teach_engine
 from rag_app.milvus.lite_files import collection_folder
 from rag_app.milvus.lite_locks import CAN_LOCK
 from rag_app.milvus.lite_shared import share
@@ -22,8 +23,10 @@ def open_database(path: Path, timeout: float) -> None:
     """
     lite_client.install()
     prepare(path)
-    if CAN_LOCK and not lite_client.is_opened_alone(str(path)):
+    if _is_shared(path):
         share(path).reach(timeout)
+    else:
+        teach_engine()
 
 
 def collection_faults(uri: str, name: str) -> list[str]:
@@ -32,7 +35,11 @@ def collection_faults(uri: str, name: str) -> list[str]:
     Later they change under its hands, so each is looked at once while the database is open, by the
     process that holds it.
     """
-    return share(Path(uri)).faults(name) if CAN_LOCK else []
+    return share(Path(uri)).faults(name) if _is_shared(Path(uri)) else []
+
+
+def _is_shared(path: Path) -> bool:
+    return CAN_LOCK and not lite_client.is_opened_alone(str(path))
 
 
 def check_collection(uri: str, name: str) -> None:

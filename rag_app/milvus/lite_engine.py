@@ -4,11 +4,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from rag_app.milvus import lite_seals
+
 SMALL_SEGMENT = 50_000_000
 """Bytes: some 20,000 rows of 384 dimensions, which are joined and indexed in a few seconds."""
 
 
-def compact_eagerly() -> None:
+def teach_engine() -> None:
+    """Teach this process's Milvus Lite all that is here, and to write checksums."""
+    _compact_eagerly()
+    _list_without_opening()
+    _cluster_quietly()
+    lite_seals.install()
+
+
+def _compact_eagerly() -> None:
     """Let Milvus Lite join small segments at every flush; it would keep up to three of each size.
 
     Lite weighs a word by how many rows of its own segment have it. A file that was added alone had
@@ -21,7 +31,7 @@ def compact_eagerly() -> None:
     compaction.COMPACTION_BUCKET_BOUNDARIES = [SMALL_SEGMENT]
 
 
-def list_without_opening() -> None:
+def _list_without_opening() -> None:
     """Let Milvus Lite list its collections without opening each of them, as it would.
 
     LlamaIndex's store lists them to look for its own: a damaged one would fail the others, and be
@@ -48,7 +58,7 @@ def list_without_opening() -> None:
     MilvusServicer.ShowCollections = show
 
 
-def cluster_quietly() -> None:
+def _cluster_quietly() -> None:
     """Let Milvus Lite make clusters of a few rows each, which FAISS warns of on the terminal.
 
     It would have 39 rows for each, which of ``4·√rows`` clusters only collections of 24,000 rows

@@ -23,14 +23,8 @@ from milvus_lite.db import DEFAULT_DATABASE_NAME, MilvusLite
 from milvus_lite.exceptions import MilvusLiteError
 from pymilvus.grpc_gen import milvus_pb2_grpc
 
-from rag_app.milvus import lite_seals
 from rag_app.milvus.lite_check import find_faults
-from rag_app.milvus.lite_engine import (
-    cluster_quietly,
-    compact_eagerly,
-    drop_written_logs,
-    list_without_opening,
-)
+from rag_app.milvus.lite_engine import drop_written_logs, teach_engine
 from rag_app.milvus.lite_locks import SOCKET_FOLDER, index_lock, turn
 
 FAULTS = "/rag_app.Lite/Faults"
@@ -265,14 +259,15 @@ class Server:
     """
 
     def __init__(self, path: Path) -> None:
-        compact_eagerly()
-        cluster_quietly()
-        list_without_opening()
-        lite_seals.install()
+        teach_engine()
         self.database = HeldDatabase(path)
         self._threads = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix="milvus-lite")
         self._grpc = grpc.server(self._threads, options=_OPTIONS)
-        self.folder = _private_folder()
+        try:
+            self.folder = _private_folder()
+        except BaseException:
+            self.database.close()
+            raise
         try:
             servicer = Servicer(self.database)
             milvus_pb2_grpc.add_MilvusServiceServicer_to_server(servicer, self._grpc)

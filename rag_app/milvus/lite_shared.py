@@ -258,6 +258,12 @@ def at(address: str) -> SharedDatabase | None:
     return next((each for each in databases if address in each.addresses), None)
 
 
+def other_holder(path: Path) -> str:
+    """Say which other process serves a database to this one; empty: none does."""
+    pid = _read(Path(_key(path)) / HOLDER).get("pid", os.getpid())
+    return "" if pid == os.getpid() else lite_locks.describe_process(pid)
+
+
 def not_answering(path: Path) -> VectorStoreError:
     """Say that whoever holds a database does not answer."""
     told = _read(Path(_key(path)) / HOLDER)

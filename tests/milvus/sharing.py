@@ -16,6 +16,7 @@ from typing import Any
 
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores.types import VectorStoreQuery
+from pymilvus import MilvusClient
 
 from rag_app.config.sections import Config
 from rag_app.index.apply import apply_index
@@ -158,6 +159,15 @@ def change_index(database: Path, log: Path, stop: Path) -> None:
         config = config_of(database, **{"index.type": next(types)})
         say(log, str(apply_index(config).changes))
     lite_shared.release(database)
+
+
+def open_alone(database: Path, log: Path) -> None:
+    """Use a database that this process opened without rag_app."""
+    client = MilvusClient(str(database))
+    store = open_store(config_of(database))
+    store.add(batch(1))
+    counted = client.query("rag_app", filter="", output_fields=["count(*)"])
+    say(log, f"{store.count()} {counted[0]['count(*)']}")
 
 
 def be_writing(database: Path, log: Path, stop: Path) -> None:

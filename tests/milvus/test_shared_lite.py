@@ -1,6 +1,7 @@
 """Several processes of one user on one Milvus Lite database."""
 
 import json
+import math
 import os
 import random
 import shutil
@@ -289,6 +290,35 @@ def test_who_does_not_wait_is_told_who_writes(database: Path, here: Path) -> Non
     other.join(60)
 
 
+def test_nobody_waits_who_is_told_to_stop(database: Path) -> None:
+    section = config_of(database).vector_store
+    stop = threading.Event()
+    refused: list[VectorStoreError] = []
+
+    def wait() -> None:
+        try:
+            with writing(section, patience=math.inf, stop=stop):
+                pass
+        except VectorStoreError as error:
+            refused.append(error)
+
+    with writing(section):
+        other = threading.Thread(target=wait)
+        other.start()
+        time.sleep(0.2)
+        assert not refused
+        stop.set()
+        other.join(30)
+        assert len(refused) == 1
+
+
+def test_a_database_that_this_process_opened_otherwise_is_used(database: Path, here: Path) -> None:
+    log = here / "log"
+    process = start(sharing.open_alone, database, log)
+    process.join(60)
+    assert lines(log) == [f"{2 * sharing.ROWS} {2 * sharing.ROWS}"]
+
+
 def test_searches_wait_while_another_process_changes_the_index(database: Path, here: Path) -> None:
     store = open_store(config_of(database))
     wanted = batch(0)[0]
@@ -373,6 +403,7 @@ def test_commands_work_while_watch_runs_and_after_it_ended(
             if line.startswith("watching"):
                 break
         assert "yeast" in found("bread")
+        assert f"served by pid {watching.pid} (" in run("doctor", *sizes).output
         (docs / "tea.md").write_text("Tea wants water that boils, and four minutes.\n")
         wait_until(lambda: "four minutes" in found("tea"))
         more = make_files(tmp_path / "more", {"ink.md": "Ink is made of soot and gum.\n"})
