@@ -34,6 +34,7 @@ from llama_index.core.response_synthesizers import BaseSynthesizer
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType, TextNode
 from llama_index.core.types import RESPONSE_TEXT_TYPE
 from llama_index_instrumentation import get_dispatcher
+from pydantic import BaseModel
 
 from rag_app.answering.metadata import atexts_of, describe, text_of, texts_of
 from rag_app.answering.packing import Packed
@@ -93,8 +94,10 @@ class RagSynthesizer(BaseSynthesizer):
 
     @callback_manager.setter
     def callback_manager(self, callback_manager: CallbackManager) -> None:
-        # Others share the LLM, and have callbacks of their own.
-        self._llm = self._llm.model_copy(update={"callback_manager": callback_manager})
+        # Others share the LLM, and have callbacks of their own. The plain copy is no other LLM: it
+        # has the same engine or connections, and ends with the first, which is closed.
+        self._llm = BaseModel.__copy__(self._llm)
+        self._llm.callback_manager = callback_manager
         self._callback_manager = callback_manager
 
     # Not abstract: what implements an abstract method has a span of its own in LlamaIndex's traces.

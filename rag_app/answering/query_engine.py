@@ -8,7 +8,7 @@ from llama_index.core.callbacks import CallbackManager
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.schema import QueryBundle
+from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from rag_app.answering.base import RagSynthesizer
 from rag_app.recipe import Remade
@@ -67,3 +67,14 @@ class QueryEngine(Remade, RetrieverQueryEngine):
                 self, query_bundle
             )
             return found
+
+    async def _async_apply_node_postprocessors(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle
+    ) -> list[NodeWithScore]:
+        """Run those that block where other blocking steps run, not in the loop's own threads."""
+        for each in self._node_postprocessors:
+            if type(each)._apostprocess_nodes is BaseNodePostprocessor._apostprocess_nodes:
+                nodes = await self._runner.run(each.postprocess_nodes, nodes, query_bundle)
+            else:
+                nodes = await each.apostprocess_nodes(nodes, query_bundle)
+        return nodes

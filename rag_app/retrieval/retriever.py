@@ -46,6 +46,7 @@ def make_index(store: CollectionStore, embedder: Embedder) -> CollectionIndex:
         embed_model=embedder,
         storage_context=StorageContext.from_defaults(vector_store=store),
         transformations=[splitter],
+        callback_manager=embedder.callback_manager,  # or it were the global Settings'
     )
 
 

@@ -188,6 +188,22 @@ async def test_a_stream_that_is_abandoned_ends_too(app: RagApp) -> None:
     assert not trace.is_open
 
 
+async def test_a_turn_of_a_conversation_is_one_tree(app: RagApp, llm: TalkingLLM) -> None:
+    chat = app.chat_engine()
+    chat.chat(HNSW)
+    llm.script = ["What is ef of HNSW?"]
+    with collected() as trace:
+        chat.chat("And ef?")
+    with collected() as atrace:
+        await chat.achat("And M?")
+    for found, a in ((trace, ""), (atrace, "a")):
+        roots = [span.name for span in found.spans if span.parent is None]
+        assert roots == [f"ChatEngine.{a}chat"]
+        names = {span.name for span in found.spans}
+        assert {f"TalkingLLM.{a}predict", f"QueryEngine.{a}query"} <= names
+        assert not found.is_open
+
+
 def test_what_fails_is_told_of(app: RagApp, llm: TalkingLLM) -> None:
     llm.script = [" "]
     with collected() as trace, pytest.raises(LLMError, match="answered nothing"):
@@ -225,16 +241,27 @@ class Backwards(BaseNodePostprocessor):
         return nodes[::-1]
 
 
-def test_postprocessors_have_their_span(app: RagApp) -> None:
+async def test_postprocessors_have_their_span_and_no_thread_of_the_event_loop(
+    app: RagApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = app.query_engine(node_postprocessors=[Backwards()])
     with collected() as trace:
         engine.query(HNSW)
-    span = trace.of("Backwards._postprocess_nodes")
-    retrieved = trace.of("Retriever.retrieve").event("RetrievalEndEvent").nodes
-    assert span.result == retrieved[::-1]
+    monkeypatch.setattr(asyncio, "to_thread", None)
+    with collected() as atrace:
+        await engine.aquery(HNSW)
+    for found, a in ((trace, ""), (atrace, "a")):
+        retrieved = found.of(f"Retriever.{a}retrieve").event("RetrievalEndEvent").nodes
+        assert found.of("Backwards._postprocess_nodes").result == retrieved[::-1]
 
 
-def test_callbacks_are_of_the_engine_that_they_were_given_to(app: RagApp, llm: TalkingLLM) -> None:
+def test_callbacks_are_of_the_engine_that_they_were_given_to(
+    app: RagApp, llm: TalkingLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def another(_: TalkingLLM) -> None:
+        raise AssertionError("an LLM of its own would have to be closed as well")
+
+    monkeypatch.setattr(TalkingLLM, "__copy__", another)
     seen = LlamaDebugHandler(print_trace_on_end=False)
     theirs, own = app.query_engine(callback_manager=CallbackManager([seen])), llm.callback_manager
     others = app.query_engine()
