@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, aclosing, closing, contextmanager, suppress
 from threading import Thread
 from typing import Any
 
@@ -91,8 +91,9 @@ class ChatEngine(Remade, CondenseQuestionChatEngine):
     async def astream(self, question: str) -> AsyncGenerator[str, None]:
         """Answer as `stream` does, from any event loop."""
         with self._turn() as turn:
-            async for piece in turn.apieces(await self._aask(turn, question)):
-                yield piece
+            async with aclosing(turn.apieces(await self._aask(turn, question))) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     def chat(
         self, message: str, chat_history: list[ChatMessage] | None = None
@@ -201,16 +202,18 @@ class _Turn:
 
     def pieces(self, response: StreamingResponse) -> Iterator[str]:
         whole = []
-        for piece in response.response_gen:
-            whole.append(piece)
-            yield piece
+        with closing(response.response_gen) as pieces:
+            for piece in pieces:
+                whole.append(piece)
+                yield piece
         self._remember("".join(whole))
 
     async def apieces(self, response: AsyncStreamingResponse) -> AsyncGenerator[str, None]:
         whole = []
-        async for piece in response.response_gen:
-            whole.append(piece)
-            yield piece
+        async with aclosing(response.response_gen) as pieces:
+            async for piece in pieces:
+                whole.append(piece)
+                yield piece
         await self._runner.run(self._remember, "".join(whole))
 
     def _remember(self, answer: str) -> None:

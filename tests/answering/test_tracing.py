@@ -204,6 +204,19 @@ async def test_a_turn_of_a_conversation_is_one_tree(app: RagApp, llm: TalkingLLM
         assert not found.is_open
 
 
+async def test_a_conversation_that_is_left_ends_the_llms_call(app: RagApp) -> None:
+    with collected() as trace:
+        pieces = app.chat_engine().stream(HNSW)
+        next(pieces)
+        pieces.close()
+        apieces = app.chat_engine().astream(HNSW)
+        await anext(apieces)
+        await apieces.aclose()
+    for name in ("stream_complete", "astream_complete"):
+        told = [event.class_name() for event in trace.of(f"TalkingLLM.{name}").events]
+        assert told[-1] == "ExceptionEvent"
+
+
 def test_what_fails_is_told_of(app: RagApp, llm: TalkingLLM) -> None:
     llm.script = [" "]
     with collected() as trace, pytest.raises(LLMError, match="answered nothing"):
