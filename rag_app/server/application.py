@@ -14,36 +14,12 @@ from rag_app.server import errors
 from rag_app.server.access import check_exposure
 from rag_app.server.guards import BodyGuard, HostGuard
 from rag_app.server.metrics import RequestMetrics
-from rag_app.server.routes import (
-    chat_completions,
-    dify,
-    documents,
-    embeddings,
-    files,
-    health,
-    models,
-    responses,
-    vector_store_files,
-    vector_stores,
-)
+from rag_app.server.routes import all_routers
 from rag_app.server.service import Service
 from rag_app.server.tracing import RequestSpans, Tracing, make_provider
 
 if TYPE_CHECKING:  # of the extra "otel"
     from opentelemetry.sdk.trace import TracerProvider
-
-_ROUTES = (
-    chat_completions,
-    responses,
-    models,
-    files,
-    vector_stores,
-    vector_store_files,
-    embeddings,
-    dify,
-    documents,
-    health,
-)
 
 
 def make_application(config: Config, provider: "TracerProvider | None" = None) -> FastAPI:
@@ -83,8 +59,8 @@ def make_application(config: Config, provider: "TracerProvider | None" = None) -
         redoc_url=None,
     )
     application.state.service = service
-    for routes in _ROUTES:
-        application.include_router(routes.router)
+    for router in all_routers():
+        application.include_router(router)
     errors.install(application)
     application.add_middleware(RequestMetrics, metrics=service.metrics)
     if tracing is not None:

@@ -1,6 +1,5 @@
 """`rag-app serve` over a real vLLM engine, and over a real vLLM server."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from rag_app.config.sections import Config
 from rag_app.load import override
 from tests.llms.conftest import ENGINE, KEY, Server
-from tests.server.conftest import Running, serving
+from tests.server.conftest import Running, serving, wait_for
 
 QUESTION: Any = [{"role": "user", "content": "What does bread need?"}]
 
@@ -85,11 +84,8 @@ def test_client_that_goes_away_leaves_the_model(served: Running) -> None:
             while '"content": ""' in (line := next(lines)) or not line.startswith("data:"):
                 pass
             assert running_requests(served) == 1
-        gone = time.monotonic()
-        while running_requests(served):
-            assert time.monotonic() < gone + 10
-            time.sleep(0.02)
-        assert served.service.admission.in_flight == 0
+        wait_for(lambda: running_requests(served) == 0)
+        wait_for(lambda: served.service.admission.in_flight == 0)
 
 
 def running_requests(served: Running) -> int:

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -59,6 +60,14 @@ def serving(config: Config, provider: TracerProvider | None = None) -> Iterator[
         thread.join(30)
         listener.close()
         assert not thread.is_alive()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for what comes a moment after an answer's last byte."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 Serve = Callable[..., AbstractContextManager[Running]]

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +17,7 @@ from rag_app.config.server import ServerSection
 from rag_app.load import override
 from rag_app.server.admission import Admission
 from rag_app.server.errors import RequestError
-from tests.server.conftest import Running, Serve, serving
+from tests.server.conftest import Running, Serve, serving, wait_for
 from tests.test_app import EchoLLM
 
 QUESTION: Any = {"model": "rag_app", "messages": [{"role": "user", "content": "What is HNSW?"}]}
@@ -189,7 +188,7 @@ def test_answer_that_takes_too_long_is_given_up(ingested: Config, slow: SlowLLM)
         assert answer.status_code == 504
         streamed = client.post("/v1/chat/completions", json={**QUESTION, "stream": True})
         assert '"code": "deadline"' in streamed.text.splitlines()[-2]
-        assert server.service.admission.in_flight == 0
+        wait_for(lambda: server.service.admission.in_flight == 0)
 
 
 def test_too_many_questions_are_told_to_come_again(ingested: Config, slow: SlowLLM) -> None:
@@ -211,10 +210,3 @@ def test_too_many_questions_are_told_to_come_again(ingested: Config, slow: SlowL
     statuses = sorted(answer.status_code for answer in answers)
     assert statuses == [429] * 4 + [504] * 2
     assert all(a.headers["retry-after"] for a in answers if a.status_code == 429)
-
-
-def wait_for(condition: Any, seconds: float = 10) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)

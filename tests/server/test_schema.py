@@ -8,7 +8,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
 from rag_app.config.sections import Config
-from tests.server.conftest import Running, serving
+from tests.server.conftest import Running, serving, wait_for
 
 
 @pytest.fixture
@@ -54,4 +54,4 @@ def test_no_request_breaks_the_server(small: Running, request: pytest.FixtureReq
     assert sum(asked.values()) > 100
     with small.http() as client:
         assert client.get("/health").status_code == 200
-        assert small.service.admission.in_flight == 0
+        wait_for(lambda: small.service.admission.in_flight == 0)

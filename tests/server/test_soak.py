@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.conftest import Running
+from tests.server.conftest import Running, wait_for
 
 CLIENTS = 32
 QUESTIONS = [
@@ -85,4 +85,4 @@ def test_many_clients_leave_nothing_behind(
     assert now[0] <= handles + 2
     assert now[1] <= threads + 2
     assert now[2] < megabytes + 60
-    assert running.service.admission.in_flight == 0
+    wait_for(lambda: running.service.admission.in_flight == 0)
