@@ -46,8 +46,10 @@ def bearer(request: Request, service: Service) -> Key:
     RequestError
         401 without one that may be used, 429 if it came too often.
     """
+    # Revoked keys count, too: revoking the last one must not open the server to everyone.
     if not service.keys.all():
         return ANYONE
+    # The scheme's case is free (RFC 9110, section 11.1).
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     key = service.keys.find(given.strip()) if scheme.lower() == "bearer" else None
     if key is None:
@@ -57,6 +59,7 @@ def bearer(request: Request, service: Service) -> Key:
             code="invalid_api_key",
             headers={"WWW-Authenticate": "Bearer"},
         )
+    # Only now: guesses of others must not use up what the key's owner may ask.
     service.allowances.take(key)
     return key
 

@@ -24,6 +24,8 @@ class Place:
 
     def leave(self) -> None:
         """Make room for the next question. A second time does nothing."""
+        # Taken out first: an answer that fails ends in more than one place, and a place that is
+        # given back twice would let one question too many in for ever.
         leave, self._leave = self._leave, None
         if leave is not None:
             leave()
@@ -55,6 +57,7 @@ class Admission:
         TimeoutError
             If there was no room before the deadline.
         """
+        # While there is room nobody counts as waiting: `max_queue = 0` still lets questions in.
         if self._room.locked() and self.waiting >= self._most_waiting:
             raise RequestError(
                 429,
@@ -68,6 +71,7 @@ class Admission:
             async with asyncio.timeout_at(deadline):
                 await self._room.acquire()
         finally:
+            # Also when the deadline passes, or the client goes away, while it waits.
             self.waiting -= 1
         self.in_flight += 1
         return Place(self._leave, deadline)
@@ -80,6 +84,7 @@ class Admission:
 class Allowances:
     """How many more requests each key may make: a bucket that fills at the key's rate."""
 
+    # Not the time of day: setting the system's clock must neither fill nor empty a bucket.
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._buckets: dict[str, tuple[float, float]] = {}
@@ -97,10 +102,12 @@ class Allowances:
             return
         most = max(1.0, float(key.rate.partition("/")[0]))
         now = self._clock()
+        # By digest: a name can be given to another key once its first one is revoked.
         left, before = self._buckets.get(key.digest, (most, now))
         left = min(most, left + (now - before) * rate)
         if left < 1:
             self._buckets[key.digest] = (left, now)
+            # "Retry-After: 0" would have the client come back at once.
             wait = max(1, round((1 - left) / rate))
             raise RequestError(
                 429,

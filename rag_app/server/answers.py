@@ -111,6 +111,7 @@ class Answer:
             }
             for start, end, numbers in cited_places(self.text)
             for number in numbers
+            # A model can write a number that no context has.
             if number in by_number
         ]
 
@@ -177,10 +178,13 @@ async def ask(
     started = time.perf_counter()
     tracing.note({tracing.OPERATION: "chat", tracing.MODEL: app.config.vector_store.collection})
     question = conversation.question
+    # Before any search: such a prompt holds the whole conversation, which is nothing to look for.
     if is_task(question):
         if not service.has_llm:
             message = "this server quotes documents; it has no language model for other tasks"
             raise RequestError(400, message, code="needs_llm", param="messages")
+        # Pieces are put in below: they write what they learn into the
+        # answer, which is there before them.
         answer = Answer("task", question, _nothing())
         pieces = _written(app, conversation, sampling, answer)
     elif service.config.server.small_talk and is_small_talk(question):
@@ -191,6 +195,7 @@ async def ask(
             pieces = _said(GREETING)
     else:
         answer = Answer("answer", question, _nothing())
+        # Small talk and tasks do nothing before their first piece; `_timed` bounds every piece.
         async with asyncio.timeout_at(deadline):
             pieces = await _from_documents(app, key, conversation, options, sampling, answer)
     if not service.has_llm:
@@ -210,16 +215,20 @@ async def _from_documents(
     overrides = options.overrides()
     if app.answers_by_llm:
         overrides |= {**sampling, "instructions": conversation.instructions}
+    # A request's own filter only ever narrows: it is joined to the key's, and replaces nothing.
     filters = filters_of(key, parse_filter(options.filter))
+    # In a thread: it may load the reranker, while other answers stream on this loop.
     engine = await run_in_threadpool(
         lambda: app.query_engine(streaming=True, filters=filters, **overrides)
     )
+    # A first question stands alone, and rewriting takes a whole call of the model.
     if conversation.history and app.answers_by_llm:
         before = time.perf_counter()
         answer.question = await condense(app.llm, conversation)
         answer.timings_ms["condense"] = _ms_since(before)
     before = time.perf_counter()
     query = QueryBundle(answer.question)
+    # Not `aquery`: the two halves are timed apart.
     nodes = await engine.aretrieve(query)
     answer.timings_ms["retrieve"] = _ms_since(before)
     response = await engine.asynthesize(query, nodes)
@@ -252,6 +261,7 @@ async def _said(text: str) -> AsyncGenerator[str, None]:
 
 async def _nothing() -> AsyncGenerator[str, None]:
     return
+    # Never reached; without it this would be no generator.
     yield
 
 
@@ -263,12 +273,16 @@ async def _timed(
     metrics: Metrics,
 ) -> AsyncGenerator[str, None]:
     """Pass the pieces on, and keep the text; a client that goes away ends them."""
+    # A generator that is left half read ends when it is
+    # collected; the model would write on till then.
     async with aclosing(pieces):
         while True:
+            # One timeout for each piece: held open across a `yield`, it would cancel whoever reads.
             async with asyncio.timeout_at(deadline):
                 piece = await anext(pieces, None)
             if piece is None:
                 break
+            # An empty piece shows nobody anything, and is no first token.
             if not piece:
                 continue
             if not answer.text:
@@ -283,6 +297,7 @@ async def _timed(
             tracing.FINISH_REASONS: [answer.finish_reason],
         }
     )
+    # Whole answers alone are counted: of one that was broken off the tokens are not known.
     metrics.add_answer(answer.timings_ms, answer.prompt_tokens, answer.completion_tokens)
 
 

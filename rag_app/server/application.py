@@ -44,6 +44,8 @@ def make_application(config: Config, provider: "TracerProvider | None" = None) -
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        # In this order: ingests write through the parts, and what the
+        # parts do to the end is traced.
         service.is_draining = True
         await service.ingests.close()
         await run_in_threadpool(service.close)
@@ -62,15 +64,19 @@ def make_application(config: Config, provider: "TracerProvider | None" = None) -
     for router in all_routers():
         application.include_router(router)
     errors.install(application)
+    # Each stands around those before it: the last one sees a request first.
     application.add_middleware(RequestMetrics, metrics=service.metrics)
     if tracing is not None:
         application.add_middleware(RequestSpans, provider=tracing.provider)
     application.add_middleware(
         BodyGuard, section=config.server, uploads_mb=config.documents.max_file_size_mb
     )
+    # Around the body's guard: what another site's page sends is not read at all.
     application.add_middleware(HostGuard, section=config.server)
     if config.server.cors_origins:
         application.add_middleware(
+            # Outermost: a preflight has no route of its own, and a refusal without these headers
+            # could not be read by the page.
             CORSMiddleware,
             allow_origins=config.server.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],

@@ -23,6 +23,7 @@ class TextPart(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    # Chat completions', responses', and our own answers when a client sends them back.
     type: Literal["text", "input_text", "output_text"]
     text: str
     annotations: list[Any] = []
@@ -131,8 +132,10 @@ async def condense(llm: PackableLLM, conversation: Conversation) -> str:
         chat_history=list(conversation.history),
         # The other half is for the question and the instruction to rewrite it.
         token_limit=(metadata.context_window - metadata.num_output) // 2,
+        # The buffer takes nothing but the length of what this returns.
         tokenizer_fn=lambda text: [0] * llm.count_tokens(text),
     )
+    # These are quoted in a prompt: a special token in them would end the message that quotes them.
     neutralize = Neutralizer(llm.special_tokens())
     return await llm.apredict(
         DEFAULT_PROMPT,
@@ -156,6 +159,7 @@ async def rewrite(llm: PackableLLM, question: str) -> str:
     return written.strip().partition("\n")[0].strip() or question
 
 
+# A heading alone is not enough: people write "### Task:" as well.
 _TASK = re.compile(r"\s*### Task:\s.*<chat_history>", re.DOTALL)
 _PHRASES = (
     "hi, hello, hey, hello there, hi there, hey there, good morning, good afternoon, good evening, "
@@ -179,7 +183,9 @@ def is_task(question: str) -> bool:
 
 def is_small_talk(question: str) -> bool:
     """Whether a message is a greeting or thanks and nothing else."""
+    # No phrase is nearly as long, and a question of thousands of characters need not be folded.
     if len(question) > 60:
         return False
+    # Marks and emoji say nothing here: "Thanks!!" is "thanks".
     said = "".join(c if c.isalnum() else " " for c in question.casefold())
     return " ".join(said.split()) in _SMALL_TALK

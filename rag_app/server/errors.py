@@ -63,11 +63,14 @@ def as_request_error(error: Exception) -> RequestError:
         return error
     if isinstance(error, TimeoutError):
         return RequestError(504, "this took longer than server.deadline", code="deadline")
+    # Before `UserError`, which it is: its message tells how the server is configured.
     if isinstance(error, CollectionMismatchError):
         _LOG.warning("%s", error)
         message = "the collection cannot be used as the server is configured; its log says more"
         return RequestError(409, message, code="collection_mismatch")
     if isinstance(error, UserError):
+        # Not the remedy, which is a command or a key of the
+        # configuration for whoever runs the server.
         return RequestError(400, error.message, code="invalid_value")
     if isinstance(error, ServiceError):
         _LOG.error("%s", error)
@@ -107,6 +110,7 @@ def install(application: FastAPI) -> None:
 
     async def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - FastAPI's promise
+        # OpenAI's error has room for one, and its `param` has no "body" before the field.
         first = error.errors()[0]
         place = [str(part) for part in first["loc"] if part not in {"body", "query", "path"}]
         param = ".".join(place)
@@ -123,6 +127,8 @@ def install(application: FastAPI) -> None:
         headers = dict(error.headers or {})
         return response_of(RequestError(error.status_code, str(error.detail), headers=headers))
 
+    # Each by its type: what `Exception` alone catches Starlette raises again after it was answered,
+    # so that every refusal would be a traceback in the log.
     application.add_exception_handler(RequestError, failed)
     application.add_exception_handler(RagAppError, failed)
     application.add_exception_handler(TimeoutError, failed)

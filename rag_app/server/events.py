@@ -31,12 +31,16 @@ class EventStream(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
+            # First: it awaits nothing, so that no cancellation can keep the place.
             self._place.leave()
             await self._events.aclose()
+            # Closing the events does not close what they iterate over,
+            # least of all if they never began.
             await self._answer.pieces.aclose()
 
 
 def event(content: Mapping[str, Any], name: str = "") -> str:
     """Return one event."""
     head = f"event: {name}\n" if name else ""
+    # JSON escapes line breaks, so one "data:" line holds it whatever is in it.
     return f"{head}data: {json.dumps(content, ensure_ascii=False)}\n\n"

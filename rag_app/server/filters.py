@@ -127,6 +127,7 @@ def _from_condition(asked: Condition) -> MetadataFilters:
             param="metadata_condition",
         )
     value = asked.value
+    # Dify's values are single: a list of them is written with commas.
     if operator in {FilterOperator.IN, FilterOperator.NIN}:
         value = [part.strip() for part in str(value).split(",")]  # type: ignore[assignment]
     return MetadataFilters(

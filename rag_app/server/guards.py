@@ -35,14 +35,18 @@ class HostGuard:
         await self._app(scope, receive, send)
 
     def _fault(self, headers: Headers) -> RequestError | None:
+        # Of two Host headers a proxy may heed one and this server the other.
         hosts = headers.getlist("host")
         name = _hostname(hosts[0]) if len(hosts) == 1 else ""
         if not name or not (name in self._names or _is_address(name)):
             message = "the request's Host is none of this server's names (server.allowed_hosts)"
             return RequestError(421, message, code="unknown_host")
         origin = headers.get("origin")
+        # A browser names the origin of whatever changes something; programs name none.
         if origin is None or origin.lower() in self._origins:
             return None
+        # With the port: another port is another program. A page without
+        # an origin says "null", which is no Host.
         if urlsplit(origin).netloc.lower() != hosts[0].lower():
             message = "pages of another server may not call this one (server.cors_origins)"
             return RequestError(403, message, code="unknown_origin")
@@ -66,6 +70,8 @@ class BodyGuard:
         most = self._most_of_uploads if is_upload else self._most
         error = RequestError(413, f"the request has more than {most:,} bytes", code="too_large")
         said = Headers(scope=scope).get("content-length", "")
+        # The length is the client's word, so that it can only refuse
+        # early; `counted` is what holds.
         if said.isdecimal() and int(said) > most:
             await response_of(error)(scope, receive, send)
             return
@@ -88,10 +94,12 @@ class BodyGuard:
         try:
             await self._app(scope, counted, sent)
         except _TooLargeError:
+            # Once an answer has begun its status is sent: all that is left is to end it.
             if not started:
                 await response_of(error)(scope, receive, send)
 
 
+# FastAPI makes a 400 of any `Exception` that comes while it reads a body.
 class _TooLargeError(BaseException):
     """A body that grew too large: no handler of ordinary errors is to answer it."""
 

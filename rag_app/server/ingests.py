@@ -53,12 +53,15 @@ class Ingest:
 
     def tell(self) -> None:
         """Wake those who watch it. To be called on the loop."""
+        # A new event for the next change, not `clear`: one who is
+        # slow to wake up would miss this one.
         self.changed.set()
         self.changed = asyncio.Event()
 
     async def watch(self) -> AsyncIterator["Ingest"]:
         """Yield it now, at each change, and when it has ended."""
         while True:
+            # Taken before the state is shown: what changes meanwhile ends the wait at once.
             changed = self.changed
             yield self
             if self.has_ended:
@@ -115,11 +118,13 @@ class Ingests:
                 headers={"Retry-After": "10"},
             )
         ingest = Ingest(collection, upload, time.time())
+        # Out first: put over itself it would keep its old place, and be forgotten as the oldest.
         self._all.pop((collection, upload.id), None)
         self._all[collection, upload.id] = ingest
         while len(self._all) > MOST_REMEMBERED:
             self._all.popitem(last=False)
         task = asyncio.create_task(self._run(app, ingest))
+        # The loop holds tasks weakly: without this one could be collected half done.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return ingest
@@ -135,9 +140,12 @@ class Ingests:
 
         def told(progress: IngestProgress) -> None:
             ingest.progress = progress
+            # Progress is told in the thread that ingests, and an
+            # asyncio.Event is for its loop alone.
             loop.call_soon_threadsafe(ingest.tell)
 
         try:
+            # Milvus Lite takes reads at the same time, but not writes to one collection.
             async with self.turn(ingest.collection):
                 report = await run_in_threadpool(
                     lambda: app.ingest([ingest.upload.path], progress=told, stop=ingest.stop)
@@ -148,6 +156,7 @@ class Ingests:
             ingest.error, ingest.status = (refused.code or "error", refused.message), "failed"
         except Exception as error:
             _LOG.exception("the ingest of %s failed", ingest.upload.id)
+            # The type alone: the message may name a path of this machine, and the log has it.
             ingest.error, ingest.status = ("internal_error", type(error).__name__), "failed"
         finally:
             ingest.tell()
@@ -158,6 +167,7 @@ def _outcome(report: IngestReport) -> tuple[tuple[str, str] | None, Status]:
         return ("invalid_file", report.skipped[0].reason), "failed"
     if report.interrupted:
         return ("cancelled", "it was stopped"), "cancelled"
+    # Unchanged is done as well: the same upload was given to the collection again.
     if not (report.new or report.changed or report.unchanged):
         return ("invalid_file", "nothing here reads files of this kind"), "failed"
     return None, "completed"

@@ -28,6 +28,7 @@ Role = Literal["reader", "writer", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """Each may do what the one before it may, and: ask; change documents; see the server's state."""
 
+# Names become part of a folder's name (`uploads`). \Z, as $ would let a line break through.
 _NAME = re.compile(r"[\w.@-]{1,64}\Z")
 _RATE = re.compile(r"([1-9]\d{0,6})/(s|min|h)\Z")
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
@@ -89,11 +90,14 @@ class KeyFile:
         with self._lock:
             try:
                 stat = self._path.stat()
+                # Looked at with each request, so that a revoked key ends at
+                # once; read only if it changed.
                 if (seen := (stat.st_mtime_ns, stat.st_size)) != self._seen:
                     self._keys = _parse(self._path.read_text(encoding="utf-8"))
                     self._seen = seen
             except FileNotFoundError:
                 self._keys, self._seen = (), None
+            # The last two: JSON, but of another shape.
             except (OSError, ValueError, TypeError, KeyError) as error:
                 raise ConfigError(
                     f"the file of the keys {self._path} cannot be read: {error}",
@@ -142,11 +146,13 @@ class KeyFile:
                     f"{collection!r} is no name of a collection",
                     "see which there are: rag-app collections list",
                 )
+        # Only to refuse it now: at a request a wrong one would be the reader's problem.
         parse_filter(filter)
         per_second(rate)
         key = f"rag-{secrets.token_urlsafe(32)}"
         made = Key(name, role, _digest(key), tuple(collections), filter, rate, time.time())
         with self._change() as keys:
+            # Under the lock: two commands at once could give away the same name.
             if any(each.name == name and not each.is_revoked for each in keys):
                 raise InputError(
                     f"there is a key called {name!r}", f"first: rag-app keys revoke {name}"
@@ -175,12 +181,14 @@ class KeyFile:
     def _change(self) -> Iterator[list[Key]]:
         """Yield the keys to change; written as a whole, and one process at a time."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        # Not the file itself, which is replaced: a lock on the old one would hold nobody up.
         with open(f"{self._path}.lock", "a") as lock:  # noqa: PTH123 - beside the file
             flock(lock, LOCK_EX)
             keys = list(self.all())
             yield keys
             text = json.dumps({"keys": [asdict(key) for key in keys]}, indent=2)
             temporary = self._path.with_suffix(f".{os.getpid()}")
+            # Its owner's alone before there is anything in it.
             temporary.touch(mode=0o600)
             temporary.write_text(f"{text}\n", encoding="utf-8")
             temporary.replace(self._path)

@@ -35,6 +35,7 @@ class Links:
         """Return the link to a source's passage."""
         document = source.document_id or source.id
         query = {"model": self.collection}
+        # Without keys whoever reaches the server may open the page anyway.
         if self.key.digest:
             until = int(time.time()) + LIFETIME
             query |= {
@@ -48,6 +49,7 @@ class Links:
 
 def sign(key: Key, collection: str, document: str, until: int) -> str:
     """Return the signature of a link."""
+    # A mark that stands in none of them: else the end of one could pass for the start of the next.
     message = "\0".join([collection, document, str(until)]).encode("utf-8", "surrogatepass")
     return hmac.digest(key.digest.encode(), message, hashlib.sha256).hex()
 
@@ -55,6 +57,7 @@ def sign(key: Key, collection: str, document: str, until: int) -> str:
 def is_signed(key: Key, collection: str, document: str, until: int, signature: str) -> bool:
     """Whether a link was made for this key, and may still be used."""
     expected = sign(key, collection, document, until)
+    # As bytes: `compare_digest` refuses texts that are not ASCII, and a query may hold anything.
     return time.time() <= until and hmac.compare_digest(
         expected.encode(), signature.encode("utf-8", "surrogatepass")
     )

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rag_app.milvus.admin import CollectionInfo
 from rag_app.server.admission import Admission
 
+# Prometheus's own buckets end at 10 seconds; an answer has `server.deadline`, 300 by default.
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
@@ -71,6 +72,7 @@ class Metrics:
 
     def render(self, collections: Sequence[CollectionInfo], prefix_cache: tuple[int, int]) -> bytes:
         """Return all in Prometheus's text format."""
+        # A collection that was dropped would keep its last number for ever.
         self._rows.clear()
         for info in collections:
             self._rows.labels(info.name).set(info.rows)
@@ -92,6 +94,7 @@ class RequestMetrics:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        # Of a request that ends before its response began.
         status = 500
 
         async def seen(message: Message) -> None:

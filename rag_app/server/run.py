@@ -28,8 +28,11 @@ def serve(config: Config, say: Callable[[str], None]) -> None:
     InputError
         If the address cannot be listened on.
     """
+    # First: it refuses to be open without a key, before anything listens.
     application = make_application(config)
     section = config.server
+    # Here and not in uvicorn, which would log a port in use and exit by
+    # itself; and a free port (0) is known before it is told.
     listener = _listen(section.host, section.port)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -51,8 +54,10 @@ def _listen(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
         listener = socket.socket(family, kind, protocol)
+        # Or the port of a server that has just ended could not be had again for a minute.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+    # UnicodeError: a name that cannot be encoded for DNS.
     except (OSError, UnicodeError) as error:
         raise InputError(
             f"cannot listen on {host}, port {port}: {error}",

@@ -73,6 +73,7 @@ class Service:
         if app is None:
             try:
                 config = override(self.config, {"vector_store.collection": collection})
+            # What is no name of a collection in the configuration is none that could be there.
             except ConfigError:
                 raise not_found(collection) from None
             app = RagApp(
@@ -86,6 +87,8 @@ class Service:
             except InputError:
                 raise not_found(collection) from None
         with self._lock:
+            # Opened without the lock, so that nobody waits for another's
+            # collection: of two the first stays.
             return self._apps.setdefault(collection, app)
 
     async def collections(self, key: Key) -> Sequence[CollectionInfo]:
@@ -106,6 +109,7 @@ class Service:
             try:
                 part()
             except RagAppError as error:
+                # The type alone: /ready asks for no key, and messages hold addresses.
                 failed[name] = type(error).__name__
         return failed
 
@@ -117,6 +121,7 @@ class Service:
         """Let go of everything."""
         with self._lock:
             apps, self._apps = list(self._apps.values()), {}
+        # Before the root, whose models they use.
         for app in apps:
             app.close()
         self._root.close()

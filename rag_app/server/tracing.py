@@ -45,6 +45,7 @@ def make_provider() -> "TracerProvider":
     provider = TracerProvider(
         resource=Resource.create({"service.name": "rag_app", "service.version": __version__})
     )
+    # In batches, by a thread: no request waits for the collector.
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
 
@@ -72,6 +73,7 @@ class Tracing:
     def close(self) -> None:
         """Send what is left, and stop."""
         for each in self._instrumentors:
+            # Instrumentation is the process's: it would go on to trace whatever else runs in it.
             each.uninstrument()
         self.provider.shutdown()
 
@@ -98,6 +100,7 @@ class RequestSpans:
                 if status >= 500:
                     span.set_status(Status(StatusCode.ERROR))
                 carrier: dict[str, str] = {}
+                # The caller learns which trace it was, also where it named none.
                 inject(carrier)
                 headers = [(name.encode(), value.encode()) for name, value in carrier.items()]
                 message = {**message, "headers": [*message["headers"], *headers]}
@@ -109,6 +112,8 @@ class RequestSpans:
             try:
                 await self._app(scope, receive, sent)
             finally:
+                # Known only once the application has matched it; the pattern,
+                # as paths are without number.
                 route = getattr(scope.get("route"), "path", "")
                 span.update_name(f"{scope['method']} {route}".strip())
                 span.set_attribute("http.request.method", scope["method"])

@@ -18,6 +18,7 @@ from rag_app.documents.discover import SourceFile
 from rag_app.server.errors import RequestError
 from rag_app.server.keys import Key
 
+# What is named otherwise is not of this server's making: it is neither shown nor removed.
 _FOLDER = re.compile(r"([0-9a-f]{16})-([\w.@-]{0,64})\Z")
 _BLOCK = 1 << 20
 _LONGEST_NAME = 200
@@ -82,6 +83,7 @@ class Uploads:
             folder.mkdir(parents=True, mode=0o700)
             temporary = folder / ".part"  # a dot: no ingest takes it for a document
             with temporary.open("xb") as out:
+                # The body's guard knows the size of the whole form, and not of the file in it.
                 left = self._most_bytes
                 while block := content.read(_BLOCK):
                     left -= len(block)
@@ -90,8 +92,10 @@ class Uploads:
                         raise RequestError(413, message, code="too_large", param="file")
                     out.write(block)
                 out.flush()
+                # On the disk before it gets its name: after a crash it is whole, or not there.
                 os.fsync(out.fileno())
             temporary.rename(file.absolute)
+        # Also a stop of the server: half a file must not stay.
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, OSError):
@@ -145,8 +149,10 @@ def safe_name(name: str) -> str:
     shown = "".join(
         c if unicodedata.category(c)[0] != "C" else "_" for c in unicodedata.normalize("NFC", base)
     )
+    # A leading dot would hide it from every list, and from the ingest.
     stem, dot, kind = shown.strip().lstrip(".").rpartition(".")
     kind = kind[:20]
+    # Cut at the stem: the suffix says who reads the file. In bytes, as file systems count.
     while len(f"{stem}{dot}{kind}".encode()) > _LONGEST_NAME:
         stem = stem[:-1]
     return f"{stem}{dot}{kind}" or "file"

@@ -62,6 +62,7 @@ class TextFormat(BaseModel):
 @router.post("/v1/chat/completions", response_model=None)
 async def create(body: ChatRequest, request: Request, key: Reader, service: Served) -> Response:
     """Answer the last message from the documents of the collection that `model` names."""
+    # 404 and not 403: which other collections there are is none of the key's business.
     if not key.may_use(body.model):
         raise not_found(body.model)
     asked = conversation.read(body.messages, service.config.server.max_question)
@@ -90,6 +91,7 @@ async def _whole(
 ) -> dict[str, Any]:
     with await service.admission.enter() as place:
         answer = await _begin(body, asked, key, service, place)
+        # The answer keeps its own text.
         async for _ in answer.pieces:
             pass
         return completion.whole(answer)
@@ -100,6 +102,7 @@ async def _begin(
 ) -> Answer:
     sampling = body.overrides()
     if body.max_completion_tokens is not None:
+        # OpenAI's newer name; it wins where both are given.
         sampling["max_tokens"] = body.max_completion_tokens
     app = await service.app(body.model)
     return await ask(service, app, key, asked, body.rag, sampling, place.deadline)
@@ -137,15 +140,18 @@ class _Completion:
         """Yield the events."""
         kind = "chat.completion.chunk"
         options = self._body.stream_options or StreamOptions()
+        # OpenAI's chunks have the field in all of them once it is asked for, filled in the last.
         usage: dict[str, Any] = {"usage": None} if options.include_usage else {}
         try:
             first = _delta({"role": "assistant", "content": ""})
             yield event(self._head(kind, [first]) | usage)
             async for piece in answer.pieces:
                 yield event(self._head(kind, [_delta({"content": piece})]) | usage)
+        # The status 200 is sent: an error can only be an event now, and no [DONE] follows it.
         except Exception as error:
             yield event(body_of(as_request_error(error)))
             return
+        # Only at the end: a citation's place counts in the whole text.
         annotations = answer.annotations(self._links)
         last = _delta({"annotations": annotations} if annotations else {})
         last["finish_reason"] = answer.finish_reason

@@ -58,12 +58,14 @@ async def retrieve(body: KnowledgeRequest, request: Request, service: Served) ->
 
 
 async def _retrieve(body: KnowledgeRequest, request: Request, service: Service) -> dict[str, Any]:
+    # Not by a dependency of the route, whose refusal would not have Dify's form.
     key = bearer(request, service)
     if not key.may_use(body.knowledge_id):
         raise RequestError(404, f"there is no knowledge {body.knowledge_id!r}")
     setting = body.retrieval_setting
     query = check_length(body.query, service.config.server.max_question, "query")
     overrides: dict[str, Any] = {"similarity_top_k": setting.top_k}
+    # Dify sends 0 for "none", and a threshold is refused where scores cannot be compared.
     if setting.score_threshold > 0:
         overrides["min_score"] = setting.score_threshold
     filters = filters_of(key, from_dify(body.metadata_condition))

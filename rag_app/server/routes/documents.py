@@ -21,6 +21,8 @@ from rag_app.server.service import Service
 
 router = APIRouter(tags=["documents"])
 
+# Documents are anybody's: even markup that got past `escape` could run and load nothing. No
+# referrer, as the address holds a signature that opens the page; nothing stored, as it ends.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
     "frame-ancestors 'self'; base-uri 'none'; form-action 'none'",
@@ -56,6 +58,7 @@ async def show_document(
     if not caller.may_use(collection):
         raise _not_found(document_id)
     app = await service.app(collection)
+    # A filter, as any other: the id is the client's, and is escaped where filters are built.
     of_it = MetadataFilter(key="doc_id", value=document_id, operator=FilterOperator.EQ)
     own = filters_of(caller)
     filters = MetadataFilters(filters=[of_it] if own is None else [of_it, own])

@@ -86,6 +86,7 @@ async def _embed(body: EmbeddingRequest, service: Service) -> dict[str, Any]:
 def _coded(vector: list[float], body: EmbeddingRequest) -> list[float] | str:
     if body.encoding_format == "float":
         return vector
+    # Little-endian float32 is what OpenAI's clients decode.
     return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode()
 
 
@@ -108,6 +109,7 @@ async def _rerank(body: RerankRequest, service: Service) -> dict[str, Any]:
                 message = "no reranker is configured (retrieval.reranker)"
                 raise RequestError(400, message, code="no_reranker")
             nodes = [
+                # The place in the request as id: the reranker returns nodes in its own order.
                 NodeWithScore(node=TextNode(text=text, id_=str(index)))
                 for index, text in enumerate(body.documents)
             ]

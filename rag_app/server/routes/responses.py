@@ -248,6 +248,8 @@ class _Events(_Items):
         if self._answer.kind == "answer":
             place: dict[str, Any] = {"output_index": 0, "item_id": self._search_id}
             yield self._event("output_item.added", output_index=0, item=self.search("in_progress"))
+            # All at once: the search is over when the stream begins, and
+            # clients wait for each step.
             for step in ("in_progress", "searching", "completed"):
                 yield self._event(f"file_search_call.{step}", **place)
             yield self._event("output_item.done", output_index=0, item=self.search("completed"))
@@ -275,4 +277,5 @@ class _Events(_Items):
         yield self._event("content_part.done", **place, part=self.text())
         yield self._event("output_item.done", output_index=index, item=self.message("completed"))
         whole = self.response("completed")
+        # "completed", or "incomplete" where the answer was cut: OpenAI's stream ends with either.
         yield self._event(whole["status"], response=whole)

@@ -69,6 +69,7 @@ async def list_files(
     under_way = [
         _of_ingest(each, app)
         for each in service.ingests.of(vector_store_id)
+        # What is ingested again is both; it is listed once, as the document that it is already.
         if each.upload.id not in there and (key.may("admin") or each.upload.owner == key.name)
     ]
     rows = [row for row in under_way + stored if filter in {None, row["status"]}]
@@ -106,6 +107,7 @@ async def watch_file(
     vector_store_id: str, file_id: str, key: Writer, service: Served
 ) -> StreamingResponse:
     """Watch a file on its way: an event at each step, until it is there or has failed."""
+    # Its first file may only be about to make the collection.
     await _app(vector_store_id, key, service, to_write=True)
     ingest = _ingest(vector_store_id, file_id, key, service)
     if ingest is None:
@@ -125,6 +127,7 @@ async def remove(
     """Remove a document from the collection; an upload stays until it is deleted itself."""
     app = await _app(vector_store_id, key, service)
     if _ingest(vector_store_id, file_id, key, service):
+        # Before its turn is waited for, or the whole file would be ingested first.
         service.ingests.forget(vector_store_id, file_id)
     async with service.ingests.turn(vector_store_id):
         document = await _find(app, file_id, key)

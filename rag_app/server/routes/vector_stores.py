@@ -86,6 +86,7 @@ async def _search(
     queries = [body.query] if isinstance(body.query, str) else body.query
     for query in queries:
         check_length(query, service.config.server.max_question, "query")
+    # Refused and not passed over: the client would take the hits for those of a better query.
     if body.rewrite_query and not service.has_llm:
         raise RequestError(
             400,
