@@ -165,6 +165,7 @@ def rename_collection(config: Config, name: str, to: str, *, foreign: bool = Fal
         )
     with _writing_client(config, name) as client:
         _of_rag_app(client, config, name, foreign=foreign, verb="renamed")
+        # True of an alias as well, whose name is taken, too.
         if _call(client, config, "has_collection", collection_name=to):
             raise InputError(
                 f"there is a collection {to!r} already in {config.vector_store.uri}",
@@ -179,6 +180,7 @@ def _of_rag_app(
     """Return a collection that may be changed."""
     if client is None:
         raise _absent(config, name, [])
+    # A damaged collection cannot be described; to drop it is one of its remedies.
     if verb != "dropped" or not _damage(config, name):
         _described(client, config, name)
     info = _info(client, config, name)
@@ -219,6 +221,7 @@ def _described(client: MilvusClient | None, config: Config, name: str) -> dict[s
     """Describe a collection by its own name."""
     if client and config.vector_store.is_lite:
         check_collection(config.vector_store.uri, name)
+    # Not `has_collection`: that, and describing it, take an alias for the collection behind it.
     names = sorted(_call(client, config, "list_collections")) if client else []
     if client is None or name not in names:
         if client and _call(client, config, "has_collection", collection_name=name):
@@ -251,6 +254,7 @@ def _damage(config: Config, name: str) -> str:
 
 def _info(client: MilvusClient, config: Config, name: str) -> CollectionInfo:
     if damage := _damage(config, name):
+        # From the files: opening it, Milvus Lite would delete what the manifest does not name.
         properties = read_properties(collection_folder(config.vector_store.uri, name))
         configured = name == config.vector_store.collection
         made_by = json.loads(properties.get(MADE_BY, "{}"))
@@ -312,6 +316,7 @@ def _mismatch(
 def _count(client: MilvusClient, config: Config, name: str) -> int:
     """Count the rows of a collection, and leave it loaded or released as it was."""
     named = {"collection_name": name, "consistency_level": "Strong"}
+    # Loaded here while another process swaps the index, it could not be dropped there.
     with changing_index(client, name):
         state = _call(client, config, "get_load_state", collection_name=name)["state"]
         if state != LoadState.Loaded:

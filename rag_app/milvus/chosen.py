@@ -63,4 +63,5 @@ def read_chosen(properties: Mapping[str, Any], built: Index | None) -> Chosen | 
     if not told:
         return None
     chosen = Chosen(**{**told, "index": Index(**told["index"])})
+    # Killed between a swap and the next choice, the property still tells of the index before.
     return chosen if chosen.index == built else None

@@ -74,7 +74,7 @@ class CollectionStore(DocumentRows):
             section,
             similarity_metric=index.metric,  # which may differ from the configured one
             search_config=dict(configured),
-            index_management=IndexManagement.NO_VALIDATION,
+            index_management=IndexManagement.NO_VALIDATION,  # else it may build its own
             batch_size=BATCH_SIZE,
             upsert_mode=True,
         )
@@ -214,6 +214,7 @@ class CollectionStore(DocumentRows):
     def become(self, other: "CollectionStore") -> None:
         """Search as another store does, that opened the collection later."""
         # With it goes what pymilvus and LlamaIndex's store remember of the collection.
+        # Engines hold this store: it stays, and what it searches with is exchanged.
         self._milvusclient, self._search, self._terms = (
             other._milvusclient,
             other._search,
@@ -233,6 +234,7 @@ class CollectionStore(DocumentRows):
         expression = to_expression(filters, lite=self._backend.is_lite) if filters else ""
         number = section.similarity_top_k
         mode = find_mode(section.mode)
+        # Copies are left out later: others have to be there for their places.
         if each_once and not mode.seeks_variety:
             spare = max(section.candidates, number)
             section = section.model_copy(update={"similarity_top_k": spare})

@@ -134,6 +134,7 @@ class DenseIndex:
             metric_type=wanted.metric,
             params=params,
         )
+        # Not ``sync``: pymilvus would wait without end for a server that stands still.
         self._call("create_index", f"building {wanted}", index_params=index, sync=False)
         if not self.backend.builds_on_load:
             self._wait_for(f"building {wanted}", self._built_rows, patience)
@@ -179,6 +180,7 @@ class DenseIndex:
         """Load the collection, and wait until it is; nothing to do if it is loaded."""
         self._call("load_collection", "loading the collection", _async=True)
         if not self.backend.builds_on_load:
+            # The call returns before loading begins, which would look like loading that failed.
             self._wait_for("beginning to load the collection", self._not_begun, BEGIN)
             self._wait_for("loading the collection", self._loaded_share, PATIENCE)
 
@@ -237,12 +239,14 @@ class DenseIndex:
             The one that is there now.
         """
         built = self.read()
+        # Nothing is left to do, so there is no need to wait for who changes an index.
         if built is not None and self.backend.is_lite and self.is_loaded():
             return built
         with changing_index(self.client, self._collection):
             return self._complete(wanted)
 
     def _complete(self, wanted: Index) -> Index:
+        # Once more: whoever had its turn before may have built it.
         built = self.read()
         if built is None:
             wanted = wanted.for_rows(self.count())
@@ -253,6 +257,7 @@ class DenseIndex:
         try:
             self.load()
         except FAILURES as error:
+            # A server had built it before; that it does not load is not mended by another one.
             if not self.backend.builds_on_load:
                 raise
             wanted = wanted.for_rows(self.count())

@@ -84,6 +84,7 @@ class _Rows(BaseKVStore):
 
 def _told(nodes: list[BaseNode], collection: str) -> dict[str, dict[str, Any]]:
     """Return what LlamaIndex keeps of nodes in one of its three collections."""
+    # LlamaIndex puts the namespace of the document store before it.
     if collection.endswith(DEFAULT_COLLECTION_DATA_SUFFIX):
         return {node.node_id: doc_to_json(node) for node in nodes}
     if collection.endswith(DEFAULT_METADATA_COLLECTION_SUFFIX):

@@ -114,5 +114,6 @@ def _read(error: BaseException) -> tuple[grpc.StatusCode | int, str]:
 
 def storage_problem(error: BaseException) -> str:
     """Return what the operating system says of storage in a message of Milvus Lite."""
+    # It comes through gRPC, by which the system's words are all that is left of its error.
     message = message_of(error)
     return next((os.strerror(code) for code in _STORAGE if os.strerror(code) in message), "")

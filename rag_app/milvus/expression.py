@@ -44,12 +44,14 @@ _COLUMNS = {"id": "id", "doc_id": "doc_id", "text": "text"} | dict.fromkeys(
 """Names that mean a column of the schema, which every row has."""
 
 _NOT_METADATA = {"embedding", "_node_content", "_node_type"}
+# ``\Z``, since ``$`` lets a line end through.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 _RESERVED = frozenset(
     "and or not in like is null exists iso interval true false contains between".split()  # noqa: SIM905
 )
 _LARGEST = 2**63 - 1
 _FLAT = 16
+# No row has an empty id. An expression has to name a field.
 _NOTHING = '(id == "")'
 _EVERYTHING = '(id != "")'
 _OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
@@ -142,6 +144,7 @@ class _Translator:
                 parts.append(inner or (_NOTHING if negated else _EVERYTHING))
             else:
                 parts.append(self.comparison(part, negated=negated))
+        # De Morgan: the ``not`` that is pushed into a group makes its and an or.
         both = (condition == FilterCondition.AND) != negated
         return _join(parts, "and" if both else "or") if parts else None
 
@@ -175,6 +178,7 @@ class _Translator:
                 "use in, any or all for a list, is_empty for no value",
             )
         if operator in {FilterOperator.TEXT_MATCH, FilterOperator.CONTAINS}:
+            # The fields that are known hold no lists: of them, a part of the text is meant.
             if operator == FilterOperator.TEXT_MATCH or field.kind is not None:
                 return self._has_text(field, value, negated)
             return self._contains(field, value, negated)
@@ -242,6 +246,7 @@ class _Translator:
                 "give the key another name",
             )
         literals = [_literal(value)]
+        # An integer beyond is another number as a float.
         if isinstance(value, float) or (isinstance(value, int) and abs(value) <= 2**53):
             literals.append(repr(float(value)))  # a server finds no 1.0 in a list by 1
         # Lite takes a negative number in a list only.

@@ -94,6 +94,7 @@ def read_foreign(config: Config, described: Mapping[str, Any]) -> Foreign:
                 "only collections with its usual names of fields can be searched; see what it has: "
                 f"rag-app collections show {section.collection}",
             )
+    # Sparse vectors of a model of its own could not be made of a question here.
     words = [
         function["output_field_names"][0]
         for function in described.get("functions", ())

@@ -25,6 +25,7 @@ def let_go(uri: str) -> None:
         _holders[place] -= 1
         if not _holders[place]:
             del _holders[place]
+            # Within the lock: nobody gets hold of it while it is being closed.
             lite_files.release(uri)
 
 

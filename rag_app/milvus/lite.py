@@ -39,6 +39,7 @@ def collection_faults(uri: str, name: str) -> list[str]:
 
 
 def _is_shared(path: Path) -> bool:
+    # Without locks nobody can tell who serves; what was opened alone has a server already.
     return CAN_LOCK and not lite_client.is_opened_alone(str(path))
 
 

@@ -122,6 +122,7 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     if fault:
         return None, [f"{MANIFEST} is no manifest: {fault}"]
     before, unreadable = _read_json(backup) if backup.exists() else ({}, "")
+    # An unreadable backup is no fault: Lite takes it only where the manifest is damaged.
     older = before.get("version", 0) if not unreadable else 0
     # Lite writes the next one, copies this one to the backup, and puts the next one in its place;
     # killed before the last step, both are the same, and the next one lies there.
@@ -137,7 +138,7 @@ def _manifest_fault(payload: dict[str, Any]) -> str:
     from milvus_lite.index.spec import IndexSpec
 
     for name in _NUMBERS:
-        if type(payload.get(name)) is not int:
+        if type(payload.get(name)) is not int:  # to isinstance, true is an integer
             return f"{name} = {payload.get(name)!r}"
     partitions, specs = payload.get("partitions"), payload.get("index_specs")
     if not isinstance(partitions, dict) or "_default" not in partitions:

@@ -68,6 +68,7 @@ class LiteHandler(GrpcHandler):  # type: ignore[misc]
             except VectorStoreError as error:
                 raise LiteFailure(error) from error
             except MilvusException as error:
+                # Between its address and the connection a holder may end; then there is another.
                 if time.monotonic() >= until:
                     raise LiteFailure(lite_shared.not_answering(self.database.path)) from error
             else:
@@ -75,6 +76,7 @@ class LiteHandler(GrpcHandler):  # type: ignore[misc]
                 return
 
     def _wait_for_channel_ready(self, timeout: float | None = 10, **settings: Any) -> Any:
+        # From pymilvus's own `reconnect`, which would call itself from here without end.
         if settings:
             return super()._wait_for_channel_ready(timeout, **settings)
         try:
@@ -84,6 +86,7 @@ class LiteHandler(GrpcHandler):  # type: ignore[misc]
 
     def _close_for_good(self) -> None:
         manager = ConnectionManager.get_instance()
+        # Else pymilvus gives the closed connection to the next client of this path.
         with manager._lock:
             for key in [key for key, each in manager._registry.items() if each.handler is self]:
                 del manager._registry[key]
@@ -139,6 +142,7 @@ def install() -> None:
     bare_from_uri, bare_strategy = ConnectionConfig.from_uri, ConnectionManager._get_strategy
 
     def from_uri(uri: str, **settings: Any) -> ConnectionConfig:
+        # Of a folder that is not there pymilvus tells by itself.
         if uri.endswith(".db") and Path(uri).parent.is_dir() and not is_opened_alone(uri):
             try:
                 uri = lite_shared.share(Path(uri)).reach()
@@ -177,6 +181,7 @@ class _Forked:
 def _after_fork() -> None:
     for handler in _handlers:
         handler._stub = _Forked()
+    # Else new clients of the child would be given the parent's connections.
     connection_manager.ConnectionManager._instance = None
 
 

@@ -73,6 +73,7 @@ def _cluster_quietly() -> None:
         name: _quiet(getattr(faiss, name)) for name in ("IndexIVFFlat", "IndexIVFScalarQuantizer")
     }
     for module in (faiss_ivf_flat, faiss_ivf_sq8):
+        # In these modules alone: for other users of FAISS its warnings stay.
         module.faiss = SimpleNamespace(**{**vars(faiss), **kinds})
 
 
@@ -94,4 +95,5 @@ def drop_written_logs(folder: Path) -> None:
     from milvus_lite.storage.manifest import Manifest
 
     if (folder / "wal").is_dir() and (first := Manifest.load(str(folder)).active_wal_number):
+        # The file of that number holds what is in no other file yet.
         wal._cleanup_old_wals(str(folder / "wal"), first - 1)

@@ -55,7 +55,7 @@ def read_index_file(file: Path) -> dict[str, Any]:
     index = faiss.read_index(str(file))
     told: dict[str, Any] = {"kind": type(index).__name__, "rows": int(index.ntotal)}
     if hasattr(index, "hnsw"):
-        told["M"] = int(index.hnsw.nb_neighbors(1))
+        told["M"] = int(index.hnsw.nb_neighbors(1))  # FAISS has twice M on level 0
         told["efConstruction"] = int(index.hnsw.efConstruction)
     if hasattr(index, "nlist"):
         told["nlist"] = int(index.nlist)

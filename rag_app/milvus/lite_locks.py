@@ -47,6 +47,7 @@ def try_lock(file: Path) -> int | None:
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if CAN_LOCK:
+            # Not `lockf`: its lock is lost when this process opens the file to read, and closes it.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)

@@ -53,6 +53,7 @@ def checksum(payload: dict[str, Any]) -> int:
 def _seal_parquet(*modules: Any) -> None:
     import pyarrow.parquet as pq
 
+    # What these modules use of pyarrow, in them alone: other users of it write as before.
     sealed = SimpleNamespace(
         write_table=lambda table, path: pq.write_table(table, path, write_page_checksum=True),
         read_table=lambda path: pq.read_table(path, page_checksum_verification=True),
@@ -76,6 +77,7 @@ def _seal_schema(db: Any) -> None:
     bare = db.save_schema
 
     def sealed(schema: Any, name: str, path: str) -> None:
+        # Beside it, and put in its place when it is sealed: a process may be killed at any time.
         draft = f"{path}.draft"
         bare(schema, name, draft)
         payload = json.loads(Path(draft).read_text("utf-8"))
@@ -153,6 +155,7 @@ def log_fault(log: Path) -> str:
         return ""
     told, start = seal.read_bytes(), 0
     size = log.stat().st_size
+    # The last entry may be cut short, by a kill as well.
     for end, crc in _STRETCH.iter_unpack(told[: len(told) // _STRETCH.size * _STRETCH.size]):
         if end > size:
             return f"ends after {size:,} bytes, of {end:,} that were written"

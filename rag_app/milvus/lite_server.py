@@ -75,7 +75,7 @@ class Gate:
     """One collection's turns: one writer at a time, and readers while nothing is moved."""
 
     def __init__(self) -> None:
-        self.writer = RLock()
+        self.writer = RLock()  # reentrant: a write may flush within its own turn
         self._changed = Condition()
         self._readers = 0
         self._moving = 0
@@ -146,6 +146,7 @@ class HeldDatabase(MilvusLite):  # type: ignore[misc]
                 if (DEFAULT_DATABASE_NAME, real) not in self._collections:
                     drop_written_logs(Path(self._collection_dir(real, DEFAULT_DATABASE_NAME)))
             collection = super().get_collection(name, database_name)
+            # Lite flushes by itself, too, in the middle of a write: readers wait for that as well.
             if "_trigger_flush" not in vars(collection):
                 flush, gate = collection._trigger_flush, self.gate(collection.name)
 
@@ -209,7 +210,9 @@ def _in_turn(method: str, kind: str) -> Callable[..., Any]:
     bare = getattr(MilvusServicer, method)
 
     def answer(self: Servicer, request: Any, context: Any) -> Any:
+        # Sorted, so that two calls that take the same gates never wait for each other.
         names = sorted(filter(None, _names(request)))
+        # Before it goes in as a reader: loading waits until there is none.
         if method in _SEARCHES:
             for name in names:
                 self.load(name, context)
@@ -306,6 +309,7 @@ def _private_folder() -> Path:
     """Make a folder that nobody else can enter, with a name that nobody can tell before."""
     places = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]  # noqa: S108
     for place in places:
+        # 30: for the names of the folder and of the socket in it.
         if place and Path(place).is_dir() and len(os.fsencode(place)) < _LONGEST_PATH - 30:
             with suppress(OSError):
                 return Path(tempfile.mkdtemp(prefix=SOCKET_FOLDER, dir=place))

@@ -118,6 +118,7 @@ class SharedDatabase:
                     answer = channel.unary_unary(FAULTS)(name.encode(), timeout=timeout)
                     return list(json.loads(answer))
                 except grpc.RpcError as error:
+                    # The holder may have ended: `reach` finds the next one, or opens it here.
                     if time.monotonic() >= until:
                         raise not_answering(self.path) from error
                     time.sleep(0.05)
@@ -161,6 +162,7 @@ class SharedDatabase:
         """Open the database and serve it; False if another program has it open."""
         from milvus_lite.exceptions import DataDirLockedError
 
+        # Who has the lock knows that the holder named there is gone.
         _clear_after(_read(self.path / HOLDER))
         try:
             self._server = self._open()
@@ -175,8 +177,9 @@ class SharedDatabase:
             "socket": str(self._server.socket),
             "pid": os.getpid(),
             "host": _HOST,
-            "file": os.fstat(lock_file).st_ino,
+            "file": os.fstat(lock_file).st_ino,  # a copy of the database has another
         }
+        # Into the file that is locked: one put in its place would not be.
         os.ftruncate(lock_file, 0)
         os.pwrite(lock_file, json.dumps(told).encode(), 0)
         return True
@@ -208,6 +211,7 @@ class SharedDatabase:
             try:
                 probe.connect(told["socket"])
             except OSError as error:
+                # Somebody listens, and has more callers than it has let in.
                 if error.errno not in {errno.EAGAIN, errno.EWOULDBLOCK}:
                     return ""
         return str(told["socket"])
@@ -312,6 +316,7 @@ def _read(holder: Path) -> dict[str, Any]:
 def _clear_after(told: dict[str, Any]) -> None:
     """Delete the socket of a holder that was killed, and its folder."""
     place = Path(told.get("socket", ""))
+    # What is said there may be of a copy, or of anybody: nothing else may be deleted for it.
     if place.parent.name.startswith(lite_locks.SOCKET_FOLDER) and told.get("host") == _HOST:
         with suppress(OSError):
             if place.is_socket():
@@ -329,7 +334,7 @@ def _release_all() -> None:
 
 def _after_fork() -> None:
     global _registry
-    _registry = Lock()
+    _registry = Lock()  # a thread of the parent may have held it
     if _databases:
         _forked.append(os.getppid())  # gRPC does not survive a fork
     for database in _databases.values():

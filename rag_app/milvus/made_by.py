@@ -34,7 +34,7 @@ class MadeBy:
     size: int
     overlap: int
     language: str
-    stemmer: str = field(default_factory=lambda: stemmer_version())
+    stemmer: str = field(default_factory=lambda: stemmer_version())  # defined below
     schema_version: int = SCHEMA_VERSION
 
     @classmethod

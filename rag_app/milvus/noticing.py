@@ -79,6 +79,7 @@ class Noticing:
         changes = self._changes
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._notice(changes)
+        # Before the search: what another thread notices meanwhile concerns this one.
         changes = self._changes
         try:
             found = search()
@@ -106,6 +107,7 @@ class Noticing:
             if not self._section.is_lite:  # whose changes of an index others wait for as it is
                 self._wait_until_usable()
             self._reopen()
+            # Not ``now``: opening loads it, and may have built its index.
             self._seen = self._look()
             self._changes += 1
             return True

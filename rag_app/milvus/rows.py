@@ -162,6 +162,7 @@ class DocumentRows(MilvusStore):
         if not self._backend.has_files:
             return
         now = position(collection_folder(self._uri, self.collection_name))
+        # With a log, rows would be counted that are not in the files of this version.
         if now is not None and not now.has_log:
             kept = Kept(documents, self.count(), now.version, now.writes)
             self._call("alter_collection_properties", properties=kept.as_property())

@@ -114,6 +114,7 @@ class MilvusSearch:
         """Return the vectors of about `SAMPLE` rows: ids are digests, so any range is a draw."""
         (counted,) = self._call("query", filter="", output_fields=["count(*)"])
         share = SAMPLE / max(counted["count(*)"], 1)
+        # A draw has only about the number that is asked for: hence twice that as its limit.
         drawn = "" if share >= 1 else f'id < "{int(share * 16**8):08x}"'
         rows = self._call("query", filter=drawn, output_fields=[VECTOR_FIELD], limit=2 * SAMPLE)
         return np.array([row[VECTOR_FIELD] for row in rows], dtype=np.float32)

@@ -81,10 +81,12 @@ def find_store(
         properties = described["properties"]
         if MADE_BY not in properties:
             theirs = read_foreign(config, described)
+            # Not `complete`: nothing is built in another program's collection.
             index.load()
             return CollectionStore(config, index.read() or Index("", ""), None, foreign=theirs)
         has_words = word_index.has_words(index.client, section.collection, section.timeout)
         if has_words:
+            # Before it is loaded: an index is made of a released collection only.
             _ensure_words(index, config)
         # Every collection of Milvus Lite reopens released, and LlamaIndex's store never loads it.
         built = index.complete(configured_index(config))
@@ -142,6 +144,7 @@ def find_index(config: Config, *, exact: bool = False, foreign: bool = False) ->
         return None
     client = connect(section)
     if section.is_lite:
+        # Before any call by which Lite opens it.
         check_collection(section.uri, section.collection)
     try:
         if not client.has_collection(section.collection, timeout=section.timeout):
@@ -287,7 +290,9 @@ def create_store(config: Config, dimension: int) -> CollectionStore:
         check_collection(section.uri, section.collection)
         clear_leftover(section.uri, section.collection)
     try:
+        # There are no rows yet; the end of the ingest chooses for those that there are then.
         index, wanted = _index(client, config), configured_index(config).for_rows(0)
+        # Before it is made: else an empty collection would stay, without an index.
         check_dimension(config, dimension)
         has_words = _create(index, config, dimension)
         if has_words:
@@ -348,6 +353,7 @@ def _create(index: DenseIndex, config: Config, dimension: int) -> bool:
     """Make the collection; return whether it counts words."""
     section = config.vector_store
     client = index.client
+    # Dynamic: nodes of LlamaIndex applications bring metadata of any keys.
     schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
     schema.add_field("id", DataType.VARCHAR, max_length=MOST_ID, is_primary=True)
     schema.add_field("doc_id", DataType.VARCHAR, max_length=MOST_ID)
@@ -361,6 +367,7 @@ def _create(index: DenseIndex, config: Config, dimension: int) -> bool:
         section.collection,
         schema=schema,
         consistency_level=section.consistency,
+        # In this call: killed before another, it would be one that nobody knows the maker of.
         properties={MADE_BY: json.dumps(made_by)},
         timeout=section.timeout,
     )

@@ -83,6 +83,7 @@ def remove_documents(
     """
     store = open_store(config)
     documents = store.documents()
+    # To the end, before anything is deleted: the last pattern may be refused.
     found = list(_find(documents, patterns, exact=False))
     if not dry_run:
         for document in found:
@@ -101,6 +102,7 @@ def _find(
             for document in documents.values()
             if pattern in {document.path, document.id, str(document.file)}
         ]
+        # A relative path may be in several folders; an absolute one, or an id, means one document.
         if roots := sorted({d.root for d in named if d.path == pattern != str(d.file)})[1:]:
             first = min(document.root for document in named)
             raise InputError(
@@ -131,5 +133,6 @@ def _info(document: StoredDocument) -> DocumentInfo:
         type=document.type,
         size=document.size,
         nodes=document.nodes,
+        # An ingest that was interrupted leaves rows of two versions.
         content_hash=max(document.hashes, key=document.hashes.__getitem__),
     )

@@ -49,6 +49,7 @@ def fit(terms: str) -> str:
     encoded = terms.encode()
     if len(encoded) <= MAX_BYTES:
         return terms
+    # At a space, which is no part of another character's bytes.
     return encoded[: max(0, encoded.rfind(b" ", 0, MAX_BYTES + 1))].decode()
 
 

@@ -75,6 +75,7 @@ def writing(
             _LOG.warning("waiting for %s, which writes to the collection %r", told[0], name)
         return stop is None or not stop.is_set()
 
+    # Not one ``with`` over all: an error of the work within is none of the lock.
     with ExitStack() as held:
         try:
             held.enter_context(turn(file, max(section.lock_timeout, patience), goes_on))
