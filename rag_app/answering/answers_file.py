@@ -51,6 +51,7 @@ def read_answers(output: Path) -> Kept:
         if attempt is None:
             kept.answered[key] += 1
         else:
+            # A line for each run that asked it in vain: the highest attempt is the latest.
             kept.failed[key] = max(attempt, kept.failed.get(key, 0))
     return kept
 
@@ -81,7 +82,7 @@ def still_to_ask(
         failed = kept.failed.get(key, 0)
         if left[key]:
             left[key] -= 1
-        elif failed > retries:
+        elif failed > retries:  # the first time is counted, too
             given_up.append(question)
         else:
             asked.append(replace(question, attempt=failed + 1))

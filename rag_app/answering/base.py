@@ -174,6 +174,7 @@ class RagSynthesizer(BaseSynthesizer):
         _DISPATCHER.event(SynthesizeStartEvent(query=query))
         asked = _asked(query)
         with self._runner.question(), self._told(asked) as event:
+            # Packing counts tokens, which a server may have to tell.
             task = _task(asked, await self._runner.run(self.pack, asked.query_str, nodes))
             said = await self.aget_response(asked.query_str, task.texts, task=task)
             response = _response(said, task, additional_source_nodes)
@@ -202,6 +203,7 @@ class RagSynthesizer(BaseSynthesizer):
             if task is None:
                 task = _task(_asked(query_str), self.pack(query_str, _as_nodes(text_chunks)))
             if self._streaming:
+                # Counted for itself: it goes on after this has returned, and `drain` waits for it.
                 pieces = self._stream(task.query, task.packed)
                 said = texts_of(self._counted(pieces), task.metadata)
             else:
@@ -266,6 +268,7 @@ def _task(query: QueryBundle, packed: Packed) -> _Task:
 def _response(
     said: RESPONSE_TEXT_TYPE, task: _Task, additional: Sequence[NodeWithScore] | None
 ) -> RESPONSE_TYPE:
+    # Behind the packed ones, whose places are the numbers that an answer cites.
     nodes = [*task.packed.nodes, *(additional or [])]
     if isinstance(said, Generator):
         return StreamingResponse(said, nodes, task.metadata)

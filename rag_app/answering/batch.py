@@ -103,7 +103,7 @@ class BatchSummary(Record):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record and its rates as plain dictionaries and lists."""
-        seconds = self.seconds or 1.0
+        seconds = self.seconds or 1.0  # where nothing was asked the rates are 0
         return {
             **super().to_dict(),
             "questions_per_second": self.answered / seconds,

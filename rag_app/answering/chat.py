@@ -122,6 +122,7 @@ class ChatEngine(Remade, CondenseQuestionChatEngine):
         with ExitStack() as until_answered:
             turn = until_answered.enter_context(self._turn())
             response = self._ask(turn, message, chat_history)
+            # The turn ends with the stream; had asking failed, it would have ended here.
             rest = until_answered.pop_all()
 
             def pieces() -> Generator[str, None, None]:
@@ -161,6 +162,7 @@ class ChatEngine(Remade, CondenseQuestionChatEngine):
     def _turn(self) -> Iterator["_Turn"]:
         session = self._session()
         with session.turn():
+            # A turn that fails must not show the sources of the one before.
             self.sources = ()
             yield _Turn(session.memory, self._neutralize, self._runner)
 
@@ -201,6 +203,7 @@ class _Turn:
         self._neutralize = neutralize
 
     def pieces(self, response: StreamingResponse) -> Iterator[str]:
+        # Remembered behind the loop: a turn that is broken off leaves no half answer.
         whole = []
         with closing(response.response_gen) as pieces:
             for piece in pieces:
@@ -218,6 +221,7 @@ class _Turn:
 
     def _remember(self, answer: str) -> None:
         self.memory.put(ChatMessage(role=MessageRole.USER, content=self.question))
+        # An answer quotes documents, and goes into the prompt that rewrites the next question.
         self.memory.put(ChatMessage(role=MessageRole.ASSISTANT, content=self._neutralize(answer)))
         self.memory.set(self.memory.get())  # what does not fit any more is never read again
 
@@ -252,4 +256,5 @@ async def _awrite(answer: StreamingAgentChatResponse) -> None:
 
 
 def _nowhere() -> ChatMemoryBuffer:
+    # `list` counts characters: LlamaIndex would load a tokenizer that nobody needs.
     return ChatMemoryBuffer.from_defaults(token_limit=1, tokenizer_fn=list)

@@ -73,6 +73,7 @@ class Extractor:
         self._embedder = embedder
         self._terms = TermAnalyzer(language)
         self._vectors = _Vectors(embedder)
+        # Contexts come again with other questions.
         self._split = lru_cache(KEPT_CONTEXTS)(self._split_context)
 
     def answer(
@@ -94,6 +95,7 @@ class Extractor:
             self._embedder.get_query_embedding(question) if vector is None else vector, np.float32
         )
         shares = self._shares(question, candidates)
+        # Stable: of equals the one from the better context comes first.
         order = np.argsort(
             [
                 RANK_WEIGHT * each.rank - WORDS_WEIGHT * share
@@ -147,6 +149,7 @@ class Extractor:
         chosen: list[_Candidate] = []
         for _, each in scored:
             text = each.quotable.text
+            # Contexts overlap: the same words may come again, cut off elsewhere.
             if len(chosen) < self._section.max_sentences and not any(
                 text in other.quotable.text or other.quotable.text in text for other in chosen
             ):
@@ -166,6 +169,7 @@ class _Vectors:
         with self._lock:
             known = {text: self._kept[text] for text in texts if text in self._kept}
         new = [text for text in texts if text not in known]
+        # Outside of the lock, as it takes long; two that embed the same text do no harm.
         if new:
             vectors = self._embedder.get_text_embedding_batch(new)
             known |= {t: np.asarray(v, np.float32) for t, v in zip(new, vectors, strict=True)}
@@ -175,6 +179,7 @@ class _Vectors:
                 self._kept.move_to_end(text)
             while len(self._kept) > KEPT_VECTORS:
                 self._kept.popitem(last=False)
+        # Of what was found, not of what is kept: that may be forgotten again by now.
         return [known[text] for text in texts]
 
 

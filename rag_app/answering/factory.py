@@ -39,6 +39,7 @@ def make_synthesizer(
     LLMError
         If the configured backend cannot run here.
     """
+    # An LLM that is given is asked, whatever the configuration says.
     if llm is None and config.llm.backend == "extractive":
         extractor = make_extractor(config, embedder)
         return ExtractiveSynthesizer(extractor, streaming=streaming, runner=runner)

@@ -37,6 +37,7 @@ class Neutralizer:
     """
 
     def __init__(self, tokens: Iterable[str] = ()) -> None:
+        # A token of one character would have that character broken up wherever it stands.
         own = sorted({token for token in tokens if len(token.strip()) > 1}, key=len, reverse=True)
         whole = "|".join([*map(re.escape, own), _FAMILIES])
         first = "".join(map(re.escape, {"<", "[", *(token[0] for token in own)}))
@@ -72,6 +73,7 @@ def make_marker(sources: Sequence[Source], question: str) -> str:
     while True:
         told = hmac.digest(_SECRET, told.encode("utf-8", "surrogatepass"), "sha256").hex()
         marker = told[:_MARKER_DIGITS]
+        # If a text has it after all, the digest of the digest is the next one to try.
         if not any(marker in text for text in shown):
             return marker
 

@@ -48,6 +48,7 @@ class GivenTemplate:
 
     def __init__(self, prompt: BasePromptTemplate) -> None:
         self.prompt = prompt
+        # A template may go by other names, and says which of its own stand for these.
         mapped = prompt.template_var_mappings or {}
         known = {mapped.get(name, name) for name in (_CONTEXT, _QUERY)}
         used = set(prompt.template_vars)

@@ -23,12 +23,14 @@ def describe(packed: Packed) -> dict[str, Any]:
     """Return the metadata of an answer from these contexts, before it is there."""
     return {
         "sources": [
+            # A list, as JSON would make of the tuple; `sources_of` makes a tuple again.
             {**source.to_dict(), "copies": list(source.copies)}
             for source in number_sources(packed.nodes)
         ],
         "ledger": [entry.to_dict() for entry in packed.ledger],
         "prompt_tokens": packed.prompt_tokens,
         "budget": packed.budget,
+        # The keys are there from the start: a stream's values come later.
         **_told(CompletionResponse(text="")),
     }
 
@@ -101,6 +103,7 @@ class _Whole:
 
     def add(self, piece: CompletionResponse) -> str:
         delta = piece.delta or ""
+        # Whether there is any text is all that is asked at the end.
         self._reply.text = self._reply.text or delta.strip()
         self._reply.additional_kwargs.update(piece.additional_kwargs)
         self._metadata.update(_told(self._reply))

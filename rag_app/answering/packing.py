@@ -105,6 +105,7 @@ def pack(
     def cost(kept: Sequence[NodeWithScore]) -> int:
         return count_tokens(render(order(kept)))
 
+    # The bare prompt is counted only if not all fits: counting takes time.
     if cost(nodes) > budget and (bare := cost([])) > budget:
         raise ConfigError(
             f"the prompt has {bare} tokens before any context, the window leaves {budget} for it",
@@ -140,6 +141,7 @@ def _most_that_fit(most: int, fits: Callable[[int], bool]) -> int:
     """Find the largest number that fits; a prompt only grows with its nodes, so bisect."""
     if fits(most):
         return most
+    # Not tried itself, 0 is the answer where nothing fits.
     low, high = 0, most
     while high - low > 1:
         middle = (low + high) // 2
@@ -153,6 +155,7 @@ def _trim(node: NodeWithScore, fits: Callable[[NodeWithScore], bool]) -> NodeWit
 
     def shortened(number: int) -> NodeWithScore:
         text = "".join(sentences[:number]).strip()
+        # A new node: the retrieved one may be others' too, and the ledger counts all of its text.
         part = TextNode(**{**node.node.model_dump(), "text": text})
         return NodeWithScore(node=part, score=node.score)
 

@@ -39,6 +39,8 @@ MARKER = "marker"
 BUILT_IN = Path(__file__).with_name("answer.jinja")
 """The walk-through's prompt: relevance first, then an answer in under two sentences."""
 
+# A template may be somebody else's: in the sandbox it neither reaches Python nor changes what it is
+# given. Nothing is escaped, since a prompt is no HTML.
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=False, autoescape=False
 )

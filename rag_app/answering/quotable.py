@@ -140,7 +140,7 @@ def _unfenced(lines: Sequence[str], *, at_start: bool, at_end: bool) -> Iterator
 
 def _paragraphs(lines: Sequence[str]) -> Iterator[list[str]]:
     paragraph: list[str] = []
-    for line in [*lines, ""]:
+    for line in [*lines, ""]:  # the empty one ends the last paragraph
         if line.strip() and not _TAG.fullmatch(line.strip()):
             paragraph.append(line)
         elif paragraph:

@@ -22,7 +22,7 @@ def make_memory(llm: PackableLLM) -> ChatMemoryBuffer:
     metadata = llm.metadata
     return ChatMemoryBuffer.from_defaults(
         token_limit=(metadata.context_window - metadata.num_output) // 2,
-        tokenizer_fn=lambda text: [0] * llm.count_tokens(text),
+        tokenizer_fn=lambda text: [0] * llm.count_tokens(text),  # only its length is looked at
     )
 
 
@@ -38,7 +38,7 @@ class Session:
     def __init__(self, memory: ChatMemoryBuffer, name: str = "") -> None:
         self.memory = memory
         self._name = name
-        self._turn = Lock()
+        self._turn = Lock()  # no RLock, which only the thread that took it may release
 
     @property
     def is_busy(self) -> bool:
@@ -118,6 +118,7 @@ class SessionStore:
         oldest_allowed = self._clock() - 60 * self._section.max_idle_minutes
         too_many = len(self._sessions) - self._section.max_sessions
         for name, (session, used) in list(self._sessions.items()):
+            # They stand in the order of their use: those behind this one are younger.
             if used >= oldest_allowed and too_many <= 0:
                 return
             if not session.is_busy:

@@ -57,8 +57,10 @@ class PromptSynthesizer(RagSynthesizer):
         self._sampling = dict(sampling or {})
         self._order = ORDERS[order]
         self._template = template
+        # Beside `_llm`, which has LlamaIndex's type, and becomes a copy when callbacks are set.
         self._packable = llm
 
+    # Not made in the constructor: an engine has to start before it tells its tokens.
     @cached_property
     def _neutralize(self) -> Neutralizer:
         return Neutralizer(self._packable.special_tokens())
@@ -92,6 +94,7 @@ class PromptSynthesizer(RagSynthesizer):
         self, questions: Sequence[str], packed: Sequence[Packed]
     ) -> Generator[tuple[int, Reply], None, None]:
         """Send all prompts to the LLM at once."""
+        # Without contexts a model would answer from what it remembers.
         asked = [index for index, pack in enumerate(packed) if pack.nodes]
         for index in sorted(set(range(len(questions))) - set(asked)):
             yield index, CompletionResponse(text=NOTHING_RELEVANT)

@@ -146,6 +146,7 @@ def check_llm(section: LLMSection) -> str:
         If the backend cannot run here, with the remedy.
     """
     llm = build_llm(section)
+    # Its metadata would load the model.
     if section.backend == "vllm":
         return f"vllm: {section.model}, loaded when it is first asked"
     window = f"{llm.metadata.context_window} tokens"

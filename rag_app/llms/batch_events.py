@@ -73,6 +73,7 @@ class BatchEvents:
                 span_id=span,
             )
         )
+        # LlamaIndex has two systems side by side: handlers of callbacks see nothing of the spans.
         event = self._llm.callback_manager.on_event_start(
             CBEventType.LLM,
             payload={

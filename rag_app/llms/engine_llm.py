@@ -80,6 +80,7 @@ class EngineLLM(llama_index.llms.vllm.Vllm, GuidedLLM, PackableLLM):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         ours = type(self).model_fields.keys() - _TAKEN.parameters.keys()
         own = {name: kwargs.pop(name) for name in ours & kwargs.keys()}
+        # By LlamaIndex's signature, so that positional arguments stay where its callers put them.
         given = _TAKEN.bind(self, *args, **kwargs).arguments
         del given["self"]
         fields = {name: value for name, value in {**given, **own}.items() if value is not None}
@@ -100,11 +101,13 @@ class EngineLLM(llama_index.llms.vllm.Vllm, GuidedLLM, PackableLLM):
         self._join()
 
     def _join(self) -> None:
+        # Not `engine_arguments`: its checks import vLLM, and a copy was checked when it was made.
         arguments = all_arguments(self.model or "", self._engine_options())
         self._shared = SharedEngine(arguments, self.timeout)
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
+        # A hold of its own: closed with the original's, the engine would be gone under the copy.
         copied._join()
         return copied
 
@@ -199,6 +202,7 @@ class EngineLLM(llama_index.llms.vllm.Vllm, GuidedLLM, PackableLLM):
     @property
     def _is_templated(self) -> bool:
         """Whether prompts go through the model's chat template."""
+        # LlamaIndex fills both in; what is not its default was given, and stands for the template.
         if self.is_chat_model is False or not (
             self.messages_to_prompt is messages_to_prompt
             and self.completion_to_prompt is default_completion_to_prompt
@@ -247,6 +251,7 @@ class EngineLLM(llama_index.llms.vllm.Vllm, GuidedLLM, PackableLLM):
         tools = {name: asked.pop(name) for name in TOOL_ARGUMENTS if name in asked}
         reader = ChatReader()
         if tools.get("tools"):
+            # The template tells the model of the tools; the parser below reads what it then says.
             template["tools"] = tools["tools"]
         tokens = self._tokens_of_messages(messages, **template)
         if tools.get("tools"):
@@ -269,6 +274,7 @@ class EngineLLM(llama_index.llms.vllm.Vllm, GuidedLLM, PackableLLM):
         model = self.engine.model_config
         given = dict(kwargs)
         salt, lora = given.pop("cache_salt", ""), given.pop("lora_request", None)
+        # Of the fields those that were set: the class's temperature, 1.0, would hide the model's.
         fields = [name for name in _SAMPLING_FIELDS if name in self.model_fields_set]
         asked = {
             **model.get_diff_sampling_param(),
@@ -279,6 +285,7 @@ class EngineLLM(llama_index.llms.vllm.Vllm, GuidedLLM, PackableLLM):
         }
         sampling = sampling_parameters(asked, streaming=streaming)
         window = int(model.max_model_len)
+        # Without a limit an answer takes what room is left, which has to be one token at least.
         if len(tokens) + (sampling.max_tokens or 1) > window:
             raise InputError(
                 f"the prompt has {len(tokens)} tokens, which with an answer of up to "

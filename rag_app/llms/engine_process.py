@@ -34,6 +34,7 @@ def starting(owner: object) -> Iterator[None]:
 @contextmanager
 def stopping(owner: object) -> Iterator[None]:
     """Shut an engine down and forget it inside; with the last one goes what they share."""
+    # The original: `_guard_cleanup` replaces the name in vLLM's `core` alone.
     from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
     with _LIFECYCLE:
@@ -54,6 +55,7 @@ def check_not_forked() -> None:
     LLMError
         With the remedy.
     """
+    # A fork copies the dictionary: an entry of another process is an engine of the parent's.
     if any(process != os.getpid() for process in _RUNNING.values()):
         raise forked()
 
@@ -72,6 +74,7 @@ def _others_live() -> bool:
     """Whether the program has engines that were made without this package."""
     from vllm.v1.engine.core import EngineCore
 
+    # Not isinstance: it asks objects for `__class__`, and a proxy may do anything then.
     return any(issubclass(type(each), EngineCore) for each in gc.get_objects())
 
 
@@ -91,6 +94,7 @@ def _guard_cleanup() -> None:
             clean_up(*arguments, **options)
 
     guarded.is_guarded = True  # type: ignore[attr-defined]
+    # Replaced where it is called: `core` has imported the name already.
     core.cleanup_dist_env_and_memory = guarded
 
 
@@ -109,5 +113,5 @@ def _after_fork() -> None:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # Windows does not fork
     os.register_at_fork(after_in_child=_after_fork)

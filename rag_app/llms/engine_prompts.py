@@ -85,6 +85,7 @@ class EnginePrompts:
 
     def _check_tools(self, asked: Mapping[str, Any]) -> None:
         template = self.tokenizer.get_chat_template(asked["chat_template"], tools=asked["tools"])
+        # Jinja drops a variable that a template does not use: the model would never hear of tools.
         if not re.search(r"\btools\b", template):
             raise InputError(
                 "the model's chat template knows no tools",
@@ -97,4 +98,5 @@ class EnginePrompts:
         with self._lock:
             added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
             special = {token.content for token in added if token.special}
+            # Both, as `all_special_tokens` lacks added tokens that have no role such as eos.
             return frozenset({*special, *map(str, self.tokenizer.all_special_tokens)})

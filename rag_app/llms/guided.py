@@ -55,6 +55,7 @@ class GuidedLLM(FunctionCallingLLM):
         messages = [*(chat_history or []), *([user_msg] if user_msg is not None else [])]
         if not tools:
             return {"messages": messages, **kwargs}
+        # LlamaIndex's limit of 1,024 characters for a description is OpenAI's, not vLLM's.
         described = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
         for each in described:
             each["function"]["strict"] = True  # vLLM: the arguments keep to their schema
@@ -244,6 +245,7 @@ def _is_cut(response: ChatResponse) -> bool:
     return response.additional_kwargs.get("finish_reason") == "length"
 
 
+# LlamaIndex's own method sends these two events, and is not called where objects are guided.
 def _say_start(output_cls: type[BaseModel], prompt: PromptTemplate, given: dict[str, Any]) -> None:
     _dispatcher.event(
         LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=given)

@@ -39,7 +39,7 @@ class LoopThread:
         """
         with self._lock:
             if self._closing:
-                coroutine.close()
+                coroutine.close()  # else Python warns that nobody awaited it
                 raise CancelledError
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
             self._waiting[future] = threading.get_ident()
@@ -76,6 +76,7 @@ class LoopThread:
             self._loop.stop()
 
         asyncio.run_coroutine_threadsafe(end(), self._loop)
+        # A finalizer may run in this very thread, which cannot wait for its own end.
         if threading.current_thread() is not self._thread:
             self._thread.join(CLOSE_SECONDS)
 

@@ -99,6 +99,7 @@ class Replicas:
             first = next(self._turn) % len(self.roots)
             rotated = self.roots[first:] + self.roots[:first]
             now = time.monotonic()
+            # The sort is stable: those that are up stay in rotation.
             return sorted(rotated, key=lambda root: self._avoid_until.get(root, 0.0) > now)
 
     def saw(self, root: str, *, alive: bool, silent: bool = False) -> None:
@@ -118,6 +119,7 @@ class Replicas:
         Whoever asks has to probe it: others avoid it meanwhile.
         """
         with self._lock:
+            # The only one is asked in any case.
             if root not in self._silent or len(self.roots) == 1:
                 return False
             self._avoid_until[root] = time.monotonic() + AVOID_SECONDS
@@ -241,6 +243,7 @@ class Attempts:
         for round_number in range(self._replicas.retries + 1):
             # Jitter, so that many clients of a restarted server do not come back as one.
             wait = BACKOFF_SECONDS * 2 ** (round_number - 1) * random.uniform(0.75, 1.25)  # noqa: S311
+            # Before a round, not within one: there another replica is asked at once.
             pause = max(wait, self._asked_wait) if round_number else 0.0
             for root in self._replicas.order():
                 if len(self._were_silent) > 1:
@@ -252,6 +255,7 @@ class Attempts:
     def not_reached(self, root: str, error: Exception) -> None:
         """Note that a replica could not be reached."""
         self._replicas.saw(root, alive=False)
+        # Else what to tell is that one took the request and was silent: another only was away.
         if not self._were_silent:
             self.error = self._replicas.unreachable(error)
 
@@ -289,7 +293,7 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a ``Retry-After`` asks for, which may be a number or a date."""
     after = headers.get("retry-after", "").strip()
     if after.isdecimal():
-        return float(after[:9])
+        return float(after[:9])  # longer than any deadline, and no number too large for a float
     try:
         until = parsedate_to_datetime(after)
     except ValueError:

@@ -60,6 +60,7 @@ def empty_answer(reply: CompletionResponse) -> LLMError:
 
 
 def _printable(text: str) -> str:
+    # UTF-16 joins two halves of a character that came apart; one that is alone is replaced.
     return (
         text
         if text.isascii()

@@ -6,6 +6,7 @@ from typing import Any
 
 from rag_app.errors import InputError
 
+# Not the caller's to set: a stream needs one kind of output, a whole answer the other.
 _OURS = ("output_kind", "skip_clone")
 
 
@@ -35,7 +36,8 @@ def sampling_parameters(asked: Mapping[str, Any], *, streaming: bool) -> Any:
     _refuse_what_has_no_place(asked)
     kind = RequestOutputKind.DELTA if streaming else RequestOutputKind.FINAL_ONLY
     try:
-        # Not strict: in TOML the keys of logit_bias are texts.
+        # `SamplingParams` itself looks at no types. Not strict: in TOML the keys of logit_bias are
+        # texts.
         return msgspec.convert(
             {**asked, "output_kind": kind.value}, type=SamplingParams, strict=False
         )

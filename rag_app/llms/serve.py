@@ -45,6 +45,7 @@ class ServerCommand:
 
         Does not return.
         """
+        # What is still in Python's buffers would go with the process.
         sys.stdout.flush()
         sys.stderr.flush()
         os.execve(sys.executable, self.arguments, {**os.environ, **self.environment})  # noqa: S606

@@ -69,7 +69,7 @@ def ask(http: httpx.Client, method: str, path: str, body: Any = None) -> dict[st
     """
     try:
         answer = http.request(method, path, json=body).json()
-    except (httpx.HTTPError, ValueError, RecursionError) as error:
+    except (httpx.HTTPError, ValueError, RecursionError) as error:  # the last: deeply nested JSON
         raise LLMError(
             f"the server at {http.base_url} does not answer {path} as an LLM server: "
             f"{type(error).__name__}: {str(error)[:200]}",

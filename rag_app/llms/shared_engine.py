@@ -39,7 +39,7 @@ class SharedEngine:
 
     def __init__(self, arguments: Mapping[str, Any], timeout: float) -> None:
         self._timeout = timeout
-        self._user = object()
+        self._user = object()  # not self, which the table would then keep from being collected
         key = json.dumps(arguments, sort_keys=True, default=repr)
         self._thread = _join(key, dict(arguments), self._user)
         # Also at exit, while Python can still join the thread: no process is left behind.
@@ -169,6 +169,7 @@ class SharedEngine:
 def _join(key: str, arguments: dict[str, Any], user: object) -> EngineThread:
     with _LOCK:
         thread, users = _ENGINES.get(key, (None, set()))
+        # One that failed stays with those who hold it: they are told why.
         if thread is None or not thread.is_usable:
             thread, users = EngineThread(lambda: start_engine(arguments)), set()
             _ENGINES[key] = thread, users
@@ -185,11 +186,13 @@ def _leave(key: str, thread: EngineThread, user: object) -> None:
                 thread.leave(user)
                 return
             del _ENGINES[key]
+    # Outside of the lock: it waits for the step that is being made.
     thread.close()
 
 
 def _after_fork() -> None:
     global _LOCK
+    # A thread that held it is not there any more to let go. The engines are the parent's to close.
     _LOCK = threading.RLock()
     _ENGINES.clear()
 

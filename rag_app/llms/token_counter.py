@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TEMPLATE_TOKENS = 128
 """More than known chat templates add: their marks, and a system prompt of their own."""
 
-_MARKER = "marker"
+_MARKER = "marker"  # a plain word, which templates leave as it is
 _PROBE = (
     "\n  Füße, naïve Ωmega — 第3章 ผู้ใช้ 👩‍🚀 e\u0301 {x: [1.5e-3]}\t\tfoo_bar\r\n\n"
     "def f(a):\n    return a**2  # 12345 67,890 <b>&amp;</b> [2] HNSW efConstruction\n "
@@ -67,7 +67,7 @@ class TokenCounter:
         except RefusedRequestError as error:
             # vLLM answers 400 and names the template if the tokenizer has none.
             if endpoint != "auto" or error.status != 400 or "template" not in error.said:
-                if error.status in {404, 405, 501}:
+                if error.status in {404, 405, 501}:  # another server than vLLM's
                     return
                 raise
             self.is_chat = False
@@ -75,6 +75,7 @@ class TokenCounter:
         if marked is None:
             return
         self.how = "counted by the server"
+        # Packing counts the same texts and prompts again while it looks for what fits.
         self._text = lru_cache(4096)(lambda text: self._asked(text, alone=True))
         self._prompt = lru_cache(4096)(self._asked)
         for source in (model.source, model.name):
@@ -103,6 +104,7 @@ class TokenCounter:
         """Return what counts with a tokenizer, if that and the template are the server's."""
         before = after = ""
         if self.is_chat:
+            # Read off what the server made: its template need not be the model's own.
             rendered = tokenizer.decode(marked, skip_special_tokens=False)
             before, found, after = rendered.partition(_MARKER)
             if not found:
@@ -184,6 +186,7 @@ def _load(source: str) -> "Tokenizer | None":
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception:  # the library raises bare ones: of another version, or damaged
         return None
+    # A file may come with either: what is cut off or filled up would be counted wrongly.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

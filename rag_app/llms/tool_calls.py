@@ -168,6 +168,7 @@ class ToolReader(ChatReader):
             list(prompt),
             finished=piece.finish_reason is not None,
         )
+        # The last piece is handed out in any case: it tells the tokens and why the answer ended.
         if new is None and piece.finish_reason is None:
             return None
         if new is not None:
@@ -206,6 +207,7 @@ def _make_parser(
     from vllm.parser.abstract_parser import DelegatingParser
     from vllm.tool_parsers import ToolParser
 
+    # Defined in here, as its base comes with vLLM.
     class Required(DelegatingParser):  # type: ignore[misc]
         """Reads the calls that the grammar of a required call lets through."""
 

@@ -38,6 +38,7 @@ class AsyncReplicaTransport(httpx.AsyncBaseTransport):
     def __init__(self, replicas: Replicas, *, keeps_alive: bool = False) -> None:
         self._replicas = replicas
         self._inner = httpx.AsyncHTTPTransport(
+            # With a limit, who waits too long for a connection would count as not reached.
             limits=httpx.Limits(
                 max_connections=None, max_keepalive_connections=100 if keeps_alive else 0
             )
@@ -73,12 +74,14 @@ class AsyncReplicaTransport(httpx.AsyncBaseTransport):
                 found = await beginning(response, self._replicas.most_bytes)
         except (httpx.TransportError, TimeoutError):
             return None
+        # A 4xx is a sign of life as well: only vLLM has these paths.
         return found if response.status_code < 500 else None
 
     async def _send(self, request: httpx.Request, deadline: float) -> httpx.Response:
         attempts = Attempts(self._replicas)
         patience = request.extensions.get("timeout", {}).get("read") or self._replicas.deadline
         for root in attempts:
+            # Waiting would end in "too slow", which says less than what the last replica said.
             if asyncio.get_running_loop().time() + attempts.pause >= deadline:
                 break
             await asyncio.sleep(attempts.pause)
@@ -229,7 +232,7 @@ async def _begun(response: httpx.Response, body: _Body) -> httpx.Response:
     """Wait for the first piece of the body: until then the request may go elsewhere."""
     try:
         await body.begin()
-    except BaseException:
+    except BaseException:  # cancelled, too: the connection would stay open
         await response.aclose()
         raise
     return httpx.Response(

@@ -75,6 +75,7 @@ class Vllm(EngineLLM):
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """Answer a prompt without blocking the event loop."""
+        # Before the request is made: its tokens need the engine, whose start would block the loop.
         await self._shared.aengine()
         return completion(await self._awhole(self._prompt_request(prompt, formatted, kwargs)))
 
@@ -153,7 +154,7 @@ class Vllm(EngineLLM):
                         answer = completion(piece)
                         events.ended(index, answer)
                         yield index, answer
-        except BaseException as error:
+        except BaseException as error:  # also when it is closed early: spans would stay open
             events.all_failed(error)
             raise
 

@@ -73,6 +73,7 @@ class VllmServer(OpenAILike, PackableLLM):
         self._counter = counter
         self._counter_lock = threading.Lock()
         self._aclients = weakref.WeakKeyDictionary()
+        # The transport's thread would run on without anybody who asks.
         weakref.finalize(self, connection.http.close)
 
     def __copy__(self) -> Self:
@@ -88,6 +89,7 @@ class VllmServer(OpenAILike, PackableLLM):
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
+        # `engine` may hold the hub's token, and no server is asked with it.
         # The key goes from process to process by the environment; handlers belong to a process.
         secret = {"api_key": SecretStr(""), "engine": {}}
         kept = self.__dict__.keys() - {"api_key", "callback_manager"}
@@ -161,6 +163,7 @@ class VllmServer(OpenAILike, PackableLLM):
                         yield asked[answered], answered.result()
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
+                # Until none is left: what has not sent its request yet cannot be broken off.
                 while running := [future for future in asked if future.running()]:
                     self._connection.transport.cancel(asking)
                     wait(running, timeout=0.1)
@@ -197,6 +200,7 @@ class VllmServer(OpenAILike, PackableLLM):
 
     def _get_aclient(self) -> openai.AsyncOpenAI:
         loop = asyncio.get_running_loop()
+        # httpx ties connections to the loop that opened them, and fails in another one.
         if loop not in self._aclients:
             self._aclients[loop] = openai.AsyncOpenAI(
                 api_key=self.api_key,
@@ -222,9 +226,11 @@ class VllmServer(OpenAILike, PackableLLM):
         if extra := {**extra, **body.get("extra_body", {})}:
             body["extra_body"] = extra
         if body.get("stream"):
+            # Else a stream does not tell its tokens.
             body["stream_options"] = {"include_usage": True}
         return body
 
+    # LlamaIndex's public methods call these: errors are put into words within its spans.
     def _chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         with self._explained():
             response: ChatResponse = super()._chat(messages, **kwargs)
@@ -269,6 +275,7 @@ class VllmServer(OpenAILike, PackableLLM):
             for reply in map(tidied, stream):
                 finished = finished or "finish_reason" in reply.additional_kwargs
                 yield reply
+        # A server that dies closes the connection, which is a stream's end for OpenAI's client.
         if not finished:
             raise self._broken_off()
 
@@ -288,6 +295,7 @@ class VllmServer(OpenAILike, PackableLLM):
         try:
             yield
         except openai.OpenAIError as error:
+            # The transport's own, which OpenAI's client takes for a connection that failed.
             if isinstance(error.__cause__, LLMError):
                 raise error.__cause__ from None
             raise LLMError(
