@@ -40,7 +40,7 @@ class BatchingEmbedder(Embedder):
         self._batches = _Batches(inner.embed_queries)
 
     def __reduce__(self) -> Any:
-        return BatchingEmbedder, (self._inner,)
+        return BatchingEmbedder, (self._inner,)  # a thread and a lock do not travel
 
     @classmethod
     def class_name(cls) -> str:
@@ -98,7 +98,7 @@ class BatchingEmbedder(Embedder):
         return self._inner._get_text_embedding(text)
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Vector]:
-        return self._inner._get_text_embeddings(texts)
+        return self._inner._get_text_embeddings(texts)  # many already: nothing to gather
 
     async def _aget_text_embedding(self, text: str) -> Vector:
         return await self._inner._aget_text_embedding(text)
@@ -137,10 +137,12 @@ class _Batches:
                 if left.set_running_or_notify_cancel():
                     left.set_exception(ClosedError())
             self._waiting.clear()
+        # Without the lock, which the run under way takes once more before it ends.
         self._thread.shutdown()
 
     def _run(self) -> None:
         while taken := self._gather():
+            # Who asked may have gone: a cancelled one takes no vector, and setting it would fail.
             wanted = [each for each in taken if each[1].set_running_or_notify_cancel()]
             if wanted:
                 _answer(wanted, self._embed)
@@ -149,6 +151,7 @@ class _Batches:
         """Take what waits; nothing: there is no more to do."""
         with self._lock:
             taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
+            # Within the lock, or one that joins just now would wait for a run that has ended.
             self._is_running = bool(taken)
             return taken
 

@@ -113,6 +113,7 @@ def compile_model(section: EmbeddingSection, runtime: Runtime, folder: Path) -> 
         If the model is not here.
     """
     runtime.require(*COMPILERS)
+    # No instruction: the copy keeps the model's own, since it serves whatever is configured.
     plain = section.model_copy(
         update={"runtime": "torch", "device": "cpu", "dtype": "float32", "query_instruction": None}
     )
@@ -131,11 +132,12 @@ def compile_model(section: EmbeddingSection, runtime: Runtime, folder: Path) -> 
         about = _about(section, runtime, original, pooling)
         _export(original._model, pooling, runtime, making)
         original._counter.save(str(making / TOKENIZER))
+        # Before the check as well: the embedder that is checked reads it.
         about.write(making)
         compiled = CompiledEmbedder(making, section)
         about = _check(about, original, compiled)
         about.write(making)
-        making.chmod(0o755)
+        making.chmod(0o755)  # `mkdtemp` lets in its owner alone
         _put_in_place(making, folder)
     except RagAppError:
         raise
@@ -175,6 +177,7 @@ def _pooling_of(model: SentenceTransformer, name: str) -> str:
 def _export(model: SentenceTransformer, pooling: str, runtime: Runtime, folder: Path) -> None:
     transformer: Any = model[0]
     pooled = _Pooled(transformer.auto_model, pooling).eval()
+    # Two texts: torch takes a dimension of 1 for a constant.
     ids = torch.ones((2, 16), dtype=torch.int64)
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     exported = folder / "exported"

@@ -205,6 +205,7 @@ class CompiledEmbedder(Embedder):
         return [
             np.asarray(encoding.ids, dtype=np.int32)
             for start in range(0, len(texts), TEXTS_TO_TOKENIZE)
+            # Fast: where in the text each token stands is left out.
             for encoding in self._tokenizer.encode_batch_fast(
                 list(texts[start : start + TEXTS_TO_TOKENIZE])
             )
@@ -212,6 +213,7 @@ class CompiledEmbedder(Embedder):
 
     def _pad(self, ids: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         longest = max(len(of_text) for of_text in ids)
+        # Rounded up, but not to positions that the model does not have.
         width = min(-(-longest // LENGTH_STEP) * LENGTH_STEP, max(longest, self.max_length))
         padded = np.full((len(ids), width), self._about.pad_id, dtype=np.int64)
         mask = np.zeros_like(padded)
@@ -243,7 +245,7 @@ def read_about(section: EmbeddingSection) -> AboutCompiled | None:
     """Read what is known of the configured model's compiled copy; None if there is none."""
     try:
         return AboutCompiled.read(compiled_folder(section, RUNTIMES[section.runtime]))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError):  # a file of another version has other keys
         return None
 
 

@@ -57,5 +57,6 @@ def choose_dtype(asked: str, device: str) -> "torch.dtype":
         return dtype
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    # Private to torch: another version may not have it.
     has_amx: Callable[[], bool] = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return torch.bfloat16 if device == "cpu" and has_amx() else torch.float32

@@ -41,6 +41,7 @@ def build_embedder(section: EmbeddingSection) -> Embedder:
         if section.runtime != "auto":
             raise
         _LOG.warning("%s; torch runs it instead", error.message)
+        # What was for lack of room is tried again.
         if isinstance(error, CannotCompileError):
             _note_refusal(chosen, error)
         return _load_with_torch(chosen)
@@ -58,7 +59,7 @@ def choose_runtime(section: EmbeddingSection) -> str:
         if not runtime.is_installed or not runtime.computes_in(section.dtype):
             continue
         folder = _folder(section.model_copy(update={"runtime": name}))
-        if (folder / ABOUT).is_file():
+        if (folder / ABOUT).is_file():  # compiled already, which asks for no compiler any more
             return name
         if runtime.can_compile and not folder.with_name(folder.name + REFUSED).exists():
             return name

@@ -127,6 +127,7 @@ class OpenVino(Runtime):
 
         def infer(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
             with lock:
+                # Shared, not copied: nobody changes the inputs before the run is over.
                 vectors = request.infer({IDS: ids, MASK: mask}, share_inputs=True)[0]
                 return np.array(vectors, dtype=np.float32)
 

@@ -123,7 +123,7 @@ class TorchEmbedder(HuggingFaceEmbedding, Embedder):
                     rows[at] = row
 
         with ThreadPoolExecutor(len(self._replicas)) as threads:
-            list(threads.map(work, self._replicas))
+            list(threads.map(work, self._replicas))  # asked for, or errors would be lost
         return rows
 
 
@@ -224,7 +224,7 @@ def is_out_of_reach(source: str) -> bool:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    if Path(source).is_dir():
+    if Path(source).is_dir():  # nothing is to be fetched
         return True
     try:
         HfApi().model_info(source, timeout=HUB_TIMEOUT)

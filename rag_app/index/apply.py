@@ -37,6 +37,7 @@ def show_index(config: Config) -> IndexStatus:
     index = _find(config)
     try:
         index.complete(wanted)
+        # After `complete`: on a server only what is loaded is counted exactly.
         rows = index.count()
         built = index.read() or wanted.for_rows(rows)
         chosen = read_chosen(index.properties(), built)
@@ -123,6 +124,7 @@ def apply_index(
             seconds = _swap(index, before, wanted)
         chosen, recall = kept, None
         open_ = {param.name for param in chosen_by_rows(wanted.type, given)}
+        # What is open now may have been configured when the rest was chosen.
         is_due = bool(open_) and (kept is None or not open_ <= kept.search_params.keys())
         if (changes or is_due) and not dry_run:
             measuring = time.perf_counter()
@@ -133,6 +135,7 @@ def apply_index(
                 _keep(index, chosen)
             seconds["measure"] = time.perf_counter() - measuring
         if store is not None and not dry_run:
+            # Open, it would go on with the metric and the parameters of the index before.
             store.use_index(wanted, chosen)
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error

@@ -38,6 +38,7 @@ def choose_search_params(
     (param,) = open_  # no type has two
     tried: list[dict[str, Value]] = [{param.name: value} for value in _values(param, built)]
     recalls: list[float] = []
+    # It measures as it is asked: what would come after `ENOUGH` costs nothing.
     for recall in measure_recall(index, built, ({**given, **each} for each in tried)):
         recalls.append(recall)
         if recall >= ENOUGH:

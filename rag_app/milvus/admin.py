@@ -200,6 +200,7 @@ def _client(config: Config) -> Iterator[MilvusClient | None]:
         yield None
         return
     try:
+        # Within: what fails in the block that uses it is told in the same way.
         yield connect(section)
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error

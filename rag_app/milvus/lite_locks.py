@@ -99,6 +99,7 @@ def turn(file: Path, timeout: float, goes_on: Callable[[], bool] = lambda: True)
             raise TimeoutError
         time.sleep(0.05)
 
+    # In short looks, as for the file: `goes_on` is to be asked meanwhile.
     while not mine.lock.acquire(blocking=False):
         wait()
     try:

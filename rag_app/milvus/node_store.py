@@ -141,6 +141,7 @@ class MilvusStore(MilvusVectorStore):
     ) -> Iterator[str]:
         """Yield expressions for nodes with these ids that are like the filters say."""
         like = to_expression(filters, lite=self._backend.is_lite) if filters else ""
+        # None, not empty: a list without ids names no node, and must not come to mean all.
         if node_ids is None and not like:
             raise StoreUsageError("no nodes are named", "give node_ids, filters or both")
         if node_ids is None:

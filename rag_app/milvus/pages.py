@@ -25,7 +25,7 @@ def pages(
         filter=expression,
         output_fields=list(fields),
         batch_size=size,
-        consistency_level="Strong",
+        consistency_level="Strong",  # with all that was just written
         timeout=timeout,
     )
     try:

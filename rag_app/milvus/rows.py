@@ -144,6 +144,7 @@ class DocumentRows(MilvusStore):
 
     def count(self) -> int:
         """Count the collection's rows."""
+        # Strong: rows that were just written would else be taken for lost.
         rows = self._call(
             "query", filter="", output_fields=["count(*)"], consistency_level="Strong"
         )

@@ -357,7 +357,7 @@ def _create(index: DenseIndex, config: Config, dimension: int) -> bool:
     schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
     schema.add_field("id", DataType.VARCHAR, max_length=MOST_ID, is_primary=True)
     schema.add_field("doc_id", DataType.VARCHAR, max_length=MOST_ID)
-    schema.add_field("text", DataType.VARCHAR, max_length=65_535)
+    schema.add_field("text", DataType.VARCHAR, max_length=65_535)  # the most that Milvus takes
     schema.add_field(VECTOR_FIELD, DataType.FLOAT_VECTOR, dim=dimension)
     has_words = index.backend.counts_words
     if has_words:

@@ -55,6 +55,7 @@ def expand(
             for hit in group
             if isinstance(hit.node, TextNode)
         }
+        # The hits as well: one that was deleted meanwhile is not fetched, and its passage stays.
         found = {**around[document], **own}
         pieces = [found[at] for at in range(first, last + 1) if at in found]
         passages[group[0].node_id] = _join(group, pieces)
@@ -82,6 +83,7 @@ def _group(nodes: Sequence[NodeWithScore], neighbours: int) -> list[list[NodeWit
         group = [ordered[0]]
         for one, other in pairwise(ordered):
             gap = int(other.metadata["position"]) - int(one.metadata["position"])
+            # So far apart, there is a node between the two neighbourhoods that is in neither.
             if gap > 2 * neighbours + 1:
                 groups.append(group)
                 group = []
@@ -102,6 +104,7 @@ def _join(group: list[NodeWithScore], pieces: Sequence[TextNode]) -> NodeWithSco
     for one, other in pairwise(pieces):
         text += _continuation(one, other)
     relations = dict(best.node.relationships)
+    # Before and after stands what does so for the whole passage, not for its best hit.
     for relation, end in (
         (NodeRelationship.PREVIOUS, pieces[0]),
         (NodeRelationship.NEXT, pieces[-1]),

@@ -70,6 +70,7 @@ def parse_filter(text: str) -> MetadataFilters | None:
         return None
     found = _Parser(text).parse()
     filters = found if isinstance(found, MetadataFilters) else MetadataFilters(filters=[found])
+    # For what it refuses of the whole: each comparison alone was checked where it was read.
     to_expression(filters, lite=True)
     return filters
 
@@ -108,6 +109,7 @@ class _Parser:
         while True:
             match = _TOKEN.match(self._text, at)
             if match is None:
+                # Past the white space, to the place that the message names.
                 at += len(self._text[at:]) - len(self._text[at:].lstrip())
                 rest = self._text[at:].split()[0]
                 why = "a quote that is not closed" if rest[0] in "\"'" else "nothing known"

@@ -147,6 +147,7 @@ class ServerReranker(BaseNodePostprocessor):
         self._url = f"{section.base_url.rstrip('/')}/rerank"
         self._model = section.model
         self._has_key = bool(key)
+        # Not compressed: few bytes could become more than the answer may have.
         self._headers = {b"Accept-Encoding": b"identity"}
         if key:
             self._headers[b"Authorization"] = f"Bearer {key}".encode()
@@ -230,8 +231,9 @@ class ServerReranker(BaseNodePostprocessor):
     async def _exchange(self, asked: dict[str, Any], most: int) -> httpx.Response:
         http = httpx.AsyncClient(
             headers=self._headers,
+            # httpx's own limits begin anew with each byte; the whole is bound below.
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-            trust_env=False,
+            trust_env=False,  # no proxies: the server is one's own
         )
         async with asyncio.timeout(self._seconds), http:
             request = http.build_request("POST", self._url, json=asked)

@@ -108,6 +108,7 @@ class Retriever(Remade, BaseRetriever):
             for question, nodes in zip(some, found, strict=True):
                 with self._runner.question():
                     refined = self._refine(QueryBundle(question), nodes)
+                # Outside: however long its reader takes, no close has to wait for it.
                 yield refined
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:

@@ -114,6 +114,7 @@ def _name(node: BaseNode, copy: BaseNode) -> None:
     """Write where a node's copy is into its metadata, which neither model is shown."""
     path = str(copy.metadata.get("path", copy.ref_doc_id or copy.node_id))
     named = [*node.metadata.get(COPIES, []), path]
+    # Anew, not changed: the node is a shallow copy, and shares these with others.
     node.metadata = {**node.metadata, COPIES: list(dict.fromkeys(named))}
     for keys in ("excluded_llm_metadata_keys", "excluded_embed_metadata_keys"):
         setattr(node, keys, list(dict.fromkeys([*getattr(node, keys), COPIES])))

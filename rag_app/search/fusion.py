@@ -29,6 +29,7 @@ class Background:
         if self.deviation <= 0:
             return 0.0
         z = (score - self.mean) / self.deviation
+        # Soon erfc is 0, which has no logarithm: the first term of its tail stands for it.
         if z > _ERFC_UNDERFLOWS:
             return z * z / 2 + math.log(z * math.sqrt(2 * math.pi))
         return -math.log(math.erfc(z / math.sqrt(2)) / 2)

@@ -38,7 +38,7 @@ _SURE = 2
 def of_script(word: str) -> str | None:
     """Return the language that stands for a word's script; None: Latin letters, or another."""
     first = word[0]
-    if first < _SCRIPTS[0][0]:
+    if first < _SCRIPTS[0][0]:  # Latin: no need to look at each
         return None
     return next((language for low, high, language in _SCRIPTS if low <= first <= high), None)
 

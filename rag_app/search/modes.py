@@ -131,6 +131,7 @@ def _hybrid(rows: Searchable, asked: Asked, section: RetrievalSection) -> list[l
     dense = [_scores(hits) for hits in rows.search_vectors(asked, limit)]
     text = [_scores(hits) for hits in rows.search_words(asked, limit)]
     weight = section.text_weight
+    # Only the other one reads a sample of the rows, for the backgrounds.
     if section.fusion == "rrf":
         fused = [
             reciprocal_rank_fusion(near, worded, weight)

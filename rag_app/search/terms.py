@@ -49,6 +49,7 @@ class TermAnalyzer:
 
     def __init__(self, language: str) -> None:
         self._language = language
+        # No decorator of the method: its cache would keep every analyzer, and be one for all.
         self._terms_of_word = lru_cache(maxsize=65_536)(self._analyze)
 
     def __call__(self, text: str) -> str:

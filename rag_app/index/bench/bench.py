@@ -169,11 +169,13 @@ def _measure(
     exact: Exact,
     seconds: float,
 ) -> IndexMeasurement:
+    # Once: to make lists of them is no part of a search's time.
     asked = questions.tolist()
     copy.search(asked[:BATCH], exact.top_k, searched)  # a warm-up
     alone = [_timed(copy, [one], exact.top_k, searched)[0] for one in asked[:ALONE]]
     batches = []
     found: list[list[int]] = []
+    # Few questions are asked again, for as many timings; only once for the recall.
     for start in range(0, max(len(asked), BATCHES * BATCH), BATCH):
         batch = [asked[number % len(asked)] for number in range(start, start + BATCH)]
         took, hits = _timed(copy, batch, exact.top_k, searched)

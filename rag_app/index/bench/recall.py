@@ -50,7 +50,7 @@ class Exact:
         ):
             if len(near):
                 scores = self._scores(question[np.newaxis], near)
-                hits += min(most, int((scores >= least - 1e-5).sum()))
+                hits += min(most, int((scores >= least - 1e-5).sum()))  # float32 rounds
         return hits / (most * len(found))
 
     def _scaled(self, vectors: Vectors) -> Vectors:
@@ -61,6 +61,7 @@ class Exact:
         vectors = self._scaled(vectors)
         scores = questions @ vectors.T
         if self._metric == "L2":
+            # Without the question's own square, which is the same for all vectors.
             scores = 2 * scores - (vectors**2).sum(axis=1)
         return np.asarray(scores, dtype=np.float32)
 

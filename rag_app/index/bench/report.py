@@ -88,6 +88,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
         Milliseconds and recall of each.
     """
     best: list[int] = []
+    # Of those that are equally fast the best comes first, and beats the others.
     for at in sorted(range(len(points)), key=lambda at: (points[at][0], -points[at][1])):
         if not best or points[at][1] > points[best[-1]][1]:
             best.append(at)
@@ -107,7 +108,7 @@ def picture(benchmark: IndexBenchmark, file: Path) -> None:
     """
     import matplotlib as mpl  # 0.5 s
 
-    mpl.use("Agg")
+    mpl.use("Agg")  # into a file: there may be no display
     from matplotlib import pyplot as plt
 
     figure, (alone, batch) = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
@@ -121,7 +122,7 @@ def picture(benchmark: IndexBenchmark, file: Path) -> None:
     alone.set_ylabel(f"recall@{benchmark.top_k}")
     for axes, what in ((alone, "a search for one question"), (batch, "a search for 100")):
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_major_formatter("{x:g}")  # as "20", not as a power of ten
         axes.xaxis.set_minor_formatter("{x:g}")
         axes.tick_params(axis="x", which="both", labelsize=7)
         axes.set_xlabel(f"{what}: median ms")

@@ -58,7 +58,7 @@ class Scratch:
                 for number, vector in enumerate(vectors[start : start + 1000])
             ]
             self._client.insert(self._name, rows, timeout=self._timeout)
-        self._client.flush(self._name, timeout=None)
+        self._client.flush(self._name, timeout=None)  # as long as there are rows
 
     def search(
         self, questions: Sequence[list[float]], top_k: int, params: Mapping[str, Any]
@@ -101,6 +101,7 @@ def scratch(config: Config, dimension: int) -> Iterator[Scratch]:
             local = section.model_copy(update={"uri": database})
             yield _make(connect(local), name, local, dimension)
         finally:
+            # First: its files may not go from under it while it is open.
             release(database)
             shutil.rmtree(folder, ignore_errors=True)
         return
@@ -158,7 +159,7 @@ def drop_leftover_folders() -> list[str]:
     folders = [
         path
         for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}_*")
-        if _is_left(path.name.rpartition("_")[0])
+        if _is_left(path.name.rpartition("_")[0])  # without what `mkdtemp` puts behind
     ]
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)

@@ -42,6 +42,7 @@ def choose(benchmark: IndexBenchmark, recall: float) -> IndexMeasurement:
         )
     fastest = min(found.p50_ms for found in able)
     near = [found for found in able if found.p50_ms <= fastest * NEAR]
+    # A server tells no sizes: there the next ones decide.
     return min(near, key=lambda found: (found.size or 0, found.build_seconds, found.p50_ms))
 
 
@@ -113,7 +114,7 @@ def check_can_write(config: Config, path: str | Path | None = None) -> Path:
                 f"index.{name} is set by the {origin}, which would override the file",
                 "run it again without that",
             )
-    _section(config, tomlkit.parse(file.read_text(encoding="utf-8")))
+    _section(config, tomlkit.parse(file.read_text(encoding="utf-8")))  # for what it refuses
     return file
 
 
@@ -149,13 +150,14 @@ def _inline(values: Mapping[str, Any]) -> Any:
 def _replace(file: Path, text: str) -> None:
     """Write a file so that a killed process leaves the old one or the new one."""
     try:
+        # Beside it: from another file system it could not be put in place in one step.
         number, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         try:
             with os.fdopen(number, "w", encoding="utf-8") as new:
                 new.write(text)
                 new.flush()
                 os.fsync(new.fileno())
-            Path(name).chmod(file.stat().st_mode)
+            Path(name).chmod(file.stat().st_mode)  # `mkstemp` makes it its owner's alone
             Path(name).replace(file)
         except BaseException:
             Path(name).unlink(missing_ok=True)

@@ -117,7 +117,7 @@ def hold_out(vectors: Vectors, *, count: int | None = None) -> tuple[Vectors, Ve
         If there are too few.
     """
     _check_enough(len(vectors))
-    order = np.random.default_rng(0).permutation(len(vectors))
+    order = np.random.default_rng(0).permutation(len(vectors))  # the same ones each time
     count = count or min(MAX_QUESTIONS, len(vectors) // 5)
     return vectors[np.sort(order[count:])], vectors[order[:count]]
 
