@@ -295,7 +295,11 @@ def test_an_llms_own_callbacks_stay(ingested: Config) -> None:
     assert CBEventType.LLM in {event.event_type for event in seen.get_events()}
 
 
-async def test_the_global_settings_are_left_alone(app: RagApp, ingested: Config) -> None:
+async def test_the_global_settings_are_left_alone(
+    app: RagApp, ingested: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in vars(Settings):  # other programs' tests may have made some
+        monkeypatch.setattr(Settings, name, None)
     assert await app.query_engine().aquery(HNSW)
     assert app.chat_engine().chat(HNSW)
     assert build_index(ingested).as_retriever().retrieve(HNSW)

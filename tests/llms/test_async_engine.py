@@ -36,7 +36,7 @@ async def test_questions_take_no_thread(
     assert streamed[-1].text == text
     chats = [piece async for piece in await engine.astream_chat(MESSAGES)]
     assert chats[-1].message.content == text
-    assert threading.active_count() == before
+    assert threading.active_count() <= before, "others may end meanwhile"
 
 
 async def test_an_engines_start_does_not_block_the_loop(engine: VllmEngine, llama: Path) -> None:

@@ -179,17 +179,22 @@ def test_a_holder_that_hangs_is_named(database: Path, here: Path) -> None:
     holder.join(60)
 
 
+def listening() -> set[str]:
+    """Return the TCP sockets that this process listens on."""
+    own = {str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()}
+    tables = [Path("/proc/self/net", table).read_text() for table in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return {f"socket:[{row[9]}]" for row in rows if row[3] == "0A"} & own
+
+
 def test_nobody_else_gets_in(database: Path) -> None:
+    before = listening()
     open_store(config_of(database))
     place = Path(lite_shared._read(database / lite_shared.HOLDER)["socket"])
     assert place.stat().st_mode & 0o777 == 0o600
     assert place.parent.stat().st_mode & 0o777 == 0o700
     assert (database / lite_shared.HOLDER).stat().st_mode & 0o777 == 0o600
-    own = {str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()}
-    for table in ("tcp", "tcp6"):
-        for line in Path("/proc/self/net", table).read_text().splitlines()[1:]:
-            fields = line.split()
-            assert fields[3] != "0A" or f"socket:[{fields[9]}]" not in own
+    assert listening() <= before
     if os.geteuid() == 0:
         knock = (
             "import os, socket, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
