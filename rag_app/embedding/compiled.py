@@ -270,6 +270,7 @@ def _passes(lengths: Sequence[int]) -> Iterator[NDArray[np.intp]]:
         longest = -(-lengths[order[start]] // LENGTH_STEP) * LENGTH_STEP
         padding += longest - lengths[at]
         is_full = (end - start + 1) * longest > TOKENS_PER_PASS
+        # The first text of a pass is taken whatever its length.
         if end > start and (is_full or padding > MOST_PADDING):
             yield order[start:end]
             start, padding = end, 0

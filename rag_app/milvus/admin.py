@@ -210,6 +210,7 @@ def _client(config: Config) -> Iterator[MilvusClient | None]:
 def _writing_client(config: Config, name: str) -> Iterator[MilvusClient | None]:
     """Connect, and be the only one that writes to a collection."""
     section = config.vector_store
+    # To wait for a turn would make the folder of a database that is not there.
     with writing(section, name) if is_there(section) else nullcontext(), _client(config) as client:
         yield client
 
@@ -245,6 +246,7 @@ def _folders(config: Config) -> list[str]:
     folder = Path(config.vector_store.uri) / "collections"
     if not config.vector_store.is_lite:
         return []
+    # One without content was left by a process that was killed as it made a collection.
     return [path.name for path in folder.iterdir() if path.is_dir() and has_content(path)]
 
 

@@ -72,6 +72,7 @@ def as_store_error(error: Exception, uri: str) -> VectorStoreError:
     if (
         code == _PARAMETER_INVALID
         or isinstance(error, ParamError | DataNotMatchException)
+        # Milvus Lite's code for it is that of other faults, too, and so is gRPC's.
         or "exceeds max" in message
         or "larger than max" in message
     ):

@@ -63,6 +63,7 @@ def writing(
     if not section.is_lite:
         yield
         return
+    # Before a lock is made in it: this says what is wrong with the path.
     prepare(Path(section.uri))
     name = collection or section.collection
     file = write_lock(Path(section.uri), name)

@@ -202,6 +202,7 @@ class _Parser:
             digits = token.raw.lstrip("+-").isdigit()
             if digits and len(token.raw) > _LONGEST_NUMBER:
                 self._fail(f"a number of more than {_LONGEST_NUMBER} digits", token)
+            # Not all as floats, which beyond 2**53 are other numbers.
             return int(token.raw) if digits else float(token.raw)
         if token.kind != "text":
             quote = f': "{token.raw}"' if token.kind == "word" else ""

@@ -127,7 +127,9 @@ def _text(rows: Searchable, asked: Asked, section: RetrievalSection) -> list[lis
 
 
 def _hybrid(rows: Searchable, asked: Asked, section: RetrievalSection) -> list[list[Hit]]:
+    # More than are wanted: what is low in one list may come first when both are joined.
     limit = max(section.candidates, section.similarity_top_k)
+    # Not Milvus's own hybrid search, which knows no backgrounds (`weighted`).
     dense = [_scores(hits) for hits in rows.search_vectors(asked, limit)]
     text = [_scores(hits) for hits in rows.search_words(asked, limit)]
     weight = section.text_weight

@@ -174,7 +174,7 @@ def _is_left(name: str) -> bool:
     machine, pid, since = match.groups()
     if time.time() - int(since) > _OLD:
         return True
-    if machine != _MACHINE:
+    if machine != _MACHINE:  # its pid means nothing here
         return False
     try:
         os.kill(int(pid), 0)
