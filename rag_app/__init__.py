@@ -11,6 +11,7 @@ The names below are imported when they are first used: this module itself import
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# For type checkers and editors, which do not look into `__getattr__`.
 if TYPE_CHECKING:
     from rag_app.app import (
         RagApp,

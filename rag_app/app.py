@@ -130,11 +130,12 @@ class RagApp:
         drain
             Seconds.
         """
+        # First whoever uses the parts, then the parts, those that others use last.
         self._runner.drain(drain)
         self._ingests.close()
         for part in (self._llm, self._extractor, self._reranker, self._embedder, self._store):
             part.close()
-        self._runner.close()
+        self._runner.close()  # last: a step that hangs in a part ends when that is closed
 
     @property
     def store(self) -> CollectionStore:
@@ -261,7 +262,7 @@ class RagApp:
         RagAppError
             As `query_engine`.
         """
-        llm = self.llm
+        llm = self.llm  # first: it refuses "extractive" before anything is opened
         engine = self.query_engine(streaming=True, **overrides)
         own = Session(make_memory(llm))
         made = ChatEngine(
@@ -299,7 +300,9 @@ class RagApp:
         RagAppError
             As `rag_app.ingest`, or if the app is closed.
         """
+        # Held for itself: another app that closes must not release the database under it.
         with self._ingests.run(stop) as stop, holders.holding(self.config.vector_store.uri):
+            # The first ingest makes the collection: to open it before is an error.
             store = self.store if find_index(self.config) is not None else None
             return ingest(
                 self.config,
@@ -310,7 +313,7 @@ class RagApp:
                 dry_run=dry_run,
                 progress=progress,
                 stop=stop,
-                make_embedder=lambda: self.embedder,
+                make_embedder=lambda: self.embedder,  # loaded if there is anything to embed
                 store=store,
             )
 

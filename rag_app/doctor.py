@@ -63,6 +63,7 @@ def examine(config: Config) -> list[Check]:
         ("profiles", _profiles),
     )
     found = []
+    # One that fails must not hide the others.
     for name, check in checks:
         try:
             found.append(check(config))
@@ -174,6 +175,7 @@ def _milvus(config: Config) -> Check:
         lite = version("milvus-lite")
         return Check("milvus", True, f"{section.uri}: not there yet; Milvus Lite {lite} makes it")
     backend = backend_of(connect(section), section.uri, section.timeout)
+    # A file that another process has open is searched by way of that one.
     holder = lite_shared.other_holder(Path(section.uri)) if section.is_lite else ""
     finding = f"{section.uri}: {backend.version}{holder and ', served by '}{holder}"
     if needs_words and not backend.counts_words:

@@ -25,6 +25,7 @@ def pip_install(extra: str = "") -> str:
         return _from_folder(folder, extras, editable=bool(came["dir_info"].get("editable")))
     if "vcs_info" in came:
         url = f"{came['vcs_info'].get('vcs', 'git')}+{url}"
+    # A checkout that pip knows nothing of, e.g. in PYTHONPATH.
     if not url and (_CHECKOUT / "pyproject.toml").is_file():
         return _from_folder(_CHECKOUT, extras, editable=True)
     named = f"rag-app{extras} @ {url}" if url else f"rag-app{extras}"

@@ -46,6 +46,7 @@ def read_own_lines(
                     line += file.readline()
                     result = _parsed(line, parse)
                 if result is None:
+                    # Behind a whole line alone: a foreign file of one torn line would be emptied.
                     if found and start.startswith(head) and not line.endswith(b"\n"):
                         break  # killed while it was being written
                     raise InputError(
@@ -64,7 +65,7 @@ def _parsed(line: bytes, parse: Callable[[dict[str, Any]], T]) -> T | None:
     try:
         return parse(json.loads(line))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
+        return None  # the last of these: nested too deeply
 
 
 def _mend(path: Path, whole: int) -> None:

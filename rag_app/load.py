@@ -178,6 +178,7 @@ def _check_prompt_room(config: Config) -> None:
         return  # an ingest needs nothing of what answers
     from rag_app.answering.prompts import PromptTemplate
 
+    # Loaded wherever one is named: a mistake in it shows now, whoever answers.
     template = PromptTemplate.load(config.prompt.template)
     window = config.llm.known_context_window
     if not is_asked or window is None:

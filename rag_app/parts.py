@@ -23,7 +23,7 @@ class Part(Generic[T]):
     def __init__(self, make: Callable[[], T], close: Callable[[T], object] | None = None) -> None:
         self._make = make
         self._close = close
-        self._made: list[T] = []
+        self._made: list[T] = []  # a list, since None may be what was made
         self._is_closed = False
         self._lock = RLock()
 
@@ -47,6 +47,7 @@ class Part(Generic[T]):
 
     def close(self) -> None:
         """Close the thing, at once: what is being made now is closed when it is there."""
+        # Without the lock, which is held as long as a model loads.
         self._is_closed = True
         if not self._lock.acquire(blocking=False):
             return

@@ -72,7 +72,7 @@ def read_questions(lines: Iterable[str], name: str) -> Iterator[Question | BadLi
     """
     is_json = True if Path(name).suffix in _JSON_SUFFIXES else None
     for number, line in enumerate(lines, start=1):
-        text = line.strip().removeprefix("\ufeff")
+        text = line.strip().removeprefix("\ufeff")  # a byte order mark
         if not text:
             continue
         if is_json is None:
@@ -100,6 +100,7 @@ def _from_json(number: int, text: str) -> Question:
         raise ValueError('there is no text under "question"')
     id_ = None if found.get("id") is None else str(found["id"])
     try:
+        # The output repeats it, and is UTF-8. JSON can spell halves of characters ("\ud83d").
         (id_ or "").encode()
     except UnicodeEncodeError:
         raise ValueError(f'"id" is {id_!r}, which is no valid text') from None

@@ -27,8 +27,9 @@ class Remade:
     def __reduce_ex__(self, protocol: Any) -> Any:
         if self._made_by is None:
             return super().__reduce_ex__(protocol)
-        return _make, self._made_by, self.changed_since() or None
+        return _make, self._made_by, self.changed_since() or None  # None: no `__setstate__`
 
 
+# Of the module: pickle looks functions up by name.
 def _make(call: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     return call(**arguments)

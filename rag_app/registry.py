@@ -58,6 +58,7 @@ class Registry(Mapping[str, T]):
     def __getitem__(self, name: str) -> T:
         return self.own[name] if name in self.own else self._load(self._others()[name])
 
+    # Mapping's own would import a part to see whether it is there.
     def __contains__(self, name: object) -> bool:
         return name in self.own or name in self._others()
 

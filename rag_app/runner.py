@@ -70,7 +70,7 @@ class Runner:
             self._running += 1
         try:
             yield
-        except UserError:
+        except UserError:  # the same input would fail in an open app, too
             raise
         except Exception as error:
             if self._is_closed:
@@ -89,6 +89,7 @@ class Runner:
         ClosedError
             After `close`.
         """
+        # It holds the span that what happens below belongs to, and `_within`.
         context = contextvars.copy_context()
         try:
             step = self._pool.submit(lambda: context.run(work, *args, **kwargs))

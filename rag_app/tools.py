@@ -56,6 +56,7 @@ class RagAppToolSpec(BaseToolSpec):
 
     async def aquery(self, question: Question, where: Where = "") -> str:
         """Answer as `query` does."""
+        # An engine a call, since the filter is the call's; the costly parts are the app's.
         engine = self._app.query_engine(filters=_filters(where))
         return _answer(await engine.aquery(question))
 
@@ -90,6 +91,7 @@ def _answer(response: RESPONSE_TYPE) -> str:
     for number, source in enumerate(number_sources(response.source_nodes), start=1):
         lines += ["", "Sources:"] if number == 1 else []
         lines.append(f"[{number}] {name_line(source.path)} - {name_line(source.title)}")
+    # The agent's LLM need not be the app's, so its own tokens are not known here.
     return KNOWN_FAMILIES("\n".join(lines))
 
 

@@ -41,8 +41,9 @@ def app_of(name: str, make: Callable[..., Any], config: Config, llm: Any, embedd
     with _lock:
         app = _apps.get(here)
     if app is None:
+        # Outside of the lock, which `remembered` takes for each app that is made.
         made = make(with_secrets(config), llm=llm, embedder=embedder)
         with _lock:
-            app = _arrived.setdefault(here, made)
+            app = _arrived.setdefault(here, made)  # another thread may have been faster
             _apps[here] = app
     return app

@@ -68,6 +68,7 @@ def _bootstrapped(columns: Mapping[str, Values], seed: int) -> dict[str, Interva
         return {}
     values = np.column_stack(list(columns.values()))
     there = ~np.isnan(values)
+    # NaN would spread over all sums; so sums are divided by how many values are in them.
     filled = np.where(there, values, 0.0)
     drawn = []
     for counts in _draw_counts(len(values), seed):
@@ -144,4 +145,5 @@ def _draw_counts(size: int, seed: int) -> Iterator[Values]:
     for picks in _draw(size, seed):
         rows = len(picks)
         flat = (picks + np.arange(rows)[:, None] * size).ravel()
+        # As floats: NumPy multiplies matrices of integers slowly.
         yield np.bincount(flat, minlength=rows * size).reshape(rows, size).astype(float)

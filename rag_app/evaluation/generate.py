@@ -126,6 +126,7 @@ def generate(
         tally.asked += len(some)
         for node, pairs in zip(some, _ask(some, llm), strict=True):
             made = _check(node, pairs, taken, tally)
+            # What is too many is checked as well, so that the tally is right.
             if made is None or tally.kept == number:
                 continue
             tally.kept += 1

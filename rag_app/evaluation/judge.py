@@ -62,6 +62,7 @@ class Judge:
     @property
     def identity(self) -> str:
         """What tells its scores from another judge's."""
+        # A key changes no grade, and has no place in what names a file.
         section = self._section.model_dump_json(exclude={"api_key"}) if self._section else ""
         return f"{self.names} {section}"
 
@@ -137,6 +138,7 @@ class Judge:
                     judged = {
                         name: await _score(name, evaluator, question, outcome, neutralize)
                         for name, evaluator in evaluators.items()
+                        # Else there is nothing to compare with.
                         if name != "correctness" or question.answers
                     }
             except LLMUnavailableError:
@@ -144,6 +146,7 @@ class Judge:
             except LLMError as error:
                 failures.append(error)
                 return
+            # At once, so that an interrupted run has not been graded in vain.
             results.add(replace(outcome, judged=judged))
             done += 1
             progress(done, len(todo))
@@ -152,7 +155,7 @@ class Judge:
             async with asyncio.TaskGroup() as tasks:
                 for question, outcome in todo:
                     tasks.create_task(grade(question, outcome))
-        except BaseExceptionGroup as failed:
+        except BaseExceptionGroup as failed:  # a group of tasks wraps even a single error
             raise failed.exceptions[0] from None
         if failures and not done:
             raise failures[0]
@@ -185,6 +188,7 @@ async def _score(
     if name == "correctness":
         reference = neutralize(" / ".join(question.answers or ()))
         return (await evaluator.aevaluate(**asked, reference=reference)).score
+    # Over no text at all LlamaIndex does not ask the LLM: its reply is "Empty Response".
     contexts = [neutralize(context) for context in outcome.contexts or [""]]
     result = await evaluator.aevaluate(**asked, contexts=contexts)
     # LlamaIndex takes whatever has no "yes" in it for a no.

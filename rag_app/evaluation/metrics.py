@@ -115,6 +115,7 @@ def token_f1(answer: str, right: Sequence[str]) -> float:
 
 def contains(answer: str, right: Sequence[str]) -> float:
     """Return 1.0 if a right answer stands in the answer, word for word."""
+    # Spaces around both, so that "art" does not stand in "party".
     padded = f" {normalize_answer(answer)} "
     return float(any(f" {normalize_answer(each)} " in padded for each in right))
 
@@ -158,8 +159,10 @@ def _rank_metrics(outcomes: Sequence[Outcome], depth: int) -> dict[str, Values]:
             continue
         ids = _standing_for(outcome)
         hits = {id_ for id_, found in zip(ids, outcome.found, strict=True) if found.hit}
+        # trec_eval leaves a question without a relevant document out; here it counts as a miss.
         wanted = set(outcome.gold) | hits or {_MISSING}
         relevant += [ir_measures.Qrel(str(at), id_, 1) for id_ in sorted(wanted)]
+        # trec_eval ranks by score alone, and those of a retriever may be equal.
         run += [ir_measures.ScoredDoc(str(at), id_, -rank) for rank, id_ in enumerate(ids)]
     if relevant:
         for metric in ir_measures.iter_calc(list(named), relevant, run):
@@ -220,6 +223,7 @@ def _answer_figures(
 ) -> Mapping[str, float | None]:
     if outcome.answer is None or question.answers is None:
         return {}
+    # The numbers in brackets would count as words of the answer.
     said = CITATION.sub("", outcome.answer)
     gives_none = not said.strip() or abstains.search(said) is not None
     if question.is_unanswerable:
@@ -245,6 +249,7 @@ def _judged(outcomes: Sequence[Outcome]) -> dict[str, Values]:
 
 def _costs(outcomes: Sequence[Outcome]) -> dict[str, Values]:
     def tokens(count: Callable[[Outcome], int]) -> Values:
+        # 0 where no LLM was asked: as figures they would only pull a mean down.
         return _column(outcomes, lambda outcome: count(outcome) if outcome.prompt_tokens else None)
 
     return {

@@ -48,6 +48,7 @@ def quality_against_latency(
         TOP,
         _share,
     )
+    # `Markup.format` escapes what it is given, such as the names of variants.
     marks = [_axes(x, y, "milliseconds for a question (median)", quality)]
     for at, (name, value, ms) in enumerate(points):
         middle_x, middle_y = x(ms["value"]), y(value["value"])
@@ -139,9 +140,10 @@ def _axis(
     low: float, high: float, start: float, end: float, write: Callable[[float, float], str]
 ) -> _Axis:
     """Choose round ticks, four to nine of them, whose ends hold all values."""
-    span = (high - low) or abs(high) or 1.0
+    span = (high - low) or abs(high) or 1.0  # all values may be the same, or 0
     magnitude = 10.0 ** math.floor(math.log10(span / 4))
     step = next(magnitude * by for by in (1, 2, 5, 10) if span / (magnitude * by) <= 6)
+    # 0.3 / 0.1 is a little less than 3: rounded down, it would put an empty step below.
     first = math.floor(low / step + 1e-9)
     last = max(math.ceil(high / step - 1e-9), first + 1)
     ticks = [(number * step, write(number * step, step)) for number in range(first, last + 1)]

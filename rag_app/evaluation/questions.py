@@ -89,6 +89,7 @@ def read_questions(path: Path) -> tuple[list[EvalQuestion], list[BadLine]]:
         If the file cannot be read, or has no question in it.
     """
     try:
+        # Without the mark that spreadsheets begin a CSV with.
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}", "name a UTF-8 file") from error
@@ -120,6 +121,7 @@ def sample(questions: Sequence[EvalQuestion], number: int | None, seed: int) -> 
 def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
+            # Parsed by the caller, for whom a bad line is one line's error.
             yield number, lambda line=line: _parsed(line)
 
 
@@ -131,6 +133,7 @@ def _parsed(line: str) -> Any:
 
 
 def _csv_rows(text: str) -> Iterator[tuple[int, Any]]:
+    # As it is: csv itself tells line ends from those within a cell.
     reader = csv.DictReader(io.StringIO(text, newline=""))
     if "question" not in (reader.fieldnames or ()):
         raise InputError(
@@ -138,6 +141,7 @@ def _csv_rows(text: str) -> Iterator[tuple[int, Any]]:
             "name the columns: question,answers,file,gold,paragraph,contexts",
         )
     for row in reader:
+        # Cells beyond the columns come under None; an empty one is as good as none.
         cells = {name: _cell(value) for name, value in row.items() if name and value}
         if cells:
             yield reader.line_num, cells

@@ -82,6 +82,7 @@ class Relevance:
         read = 0
         for path, text in found:
             if self.is_hit(path, text):
+                # A longer beginning holds whatever a shorter one does, so bisect.
                 lengths = range(len(text) + 1)
                 return read + bisect_left(
                     lengths, True, key=lambda length: self.is_hit(path, text[:length])
@@ -108,6 +109,8 @@ def find_gold(
         Node ids by the question's key, in document order.
     """
     everywhere = [key for key in relevances if not files[key]]
+    # Whatever folders a question names, the file's own name is the same: so each document is
+    # compared with few questions.
     by_name: dict[str, list[str]] = defaultdict(list)
     for key in relevances:
         for name in {PurePosixPath(file).name for file in files[key]}:

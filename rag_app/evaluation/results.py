@@ -89,6 +89,7 @@ class Outcome(Record):
     def from_dict(cls, row: dict[str, Any]) -> "Outcome":
         """Return what `to_dict` was made of."""
         known = {each.name for each in fields(cls)}
+        # Another program's file, or another version's: it is not to be appended to.
         if not set(row) <= known or "key" not in row:
             raise ValueError("not an outcome")
         found = [Found(**each) for each in row.pop("found", [])]
@@ -119,6 +120,7 @@ class ResultsFile:
                 remedy="move it away, or name another folder: --results",
             ):
                 self.outcomes[outcome.key] = outcome
+            # Opened after it was read: what was torn is cut off by then.
             self._file: IO[str] = path.open("a", encoding="utf-8")
         except OSError as error:
             raise InputError(
@@ -129,7 +131,7 @@ class ResultsFile:
         """Keep an outcome; a later one of the same question replaces an earlier one."""
         self.outcomes[outcome.key] = outcome
         self._file.write(json.dumps(outcome.to_dict(), ensure_ascii=False) + "\n")
-        self._file.flush()
+        self._file.flush()  # a killed run loses no more than the line that it was writing
 
     def __enter__(self) -> Self:
         return self

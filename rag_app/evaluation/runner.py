@@ -39,6 +39,7 @@ SHOWN_CHARACTERS = 300
 Progress = Callable[[int, int], None]
 
 
+# Compared by identity: `time_in_turn` looks for runners in lists.
 @dataclass(eq=False)
 class Runner:
     """Asks questions of an open collection.
@@ -84,6 +85,7 @@ class Runner:
         todo = [
             each
             for each in unique(questions)
+            # Refused when it was timed: it would be again.
             if each.key not in results.outcomes and each.line not in bad
         ]
         done = len(questions) - len(todo)
@@ -116,12 +118,14 @@ class Runner:
 
     def _ask_alone(self, question: EvalQuestion, spans: StageSpans) -> Outcome:
         watch = Stopwatch()
+        # Counters of all questions so far: the difference is this one's.
         cache = self.llm.prefix_cache() if self.llm else (0, 0)
-        spans.take()
+        spans.take()  # drops what came before, the warm-up's
         began = time.perf_counter()
         nodes = self.retriever.retrieve(QueryBundle(question.question))
         retrieved = time.perf_counter() - began
         inside = spans.take()
+        # No span says "search": it is what remains of the retrieval.
         watch.add("search", retrieved - sum(inside.values()))
         for stage, seconds in inside.items():
             watch.add(stage, seconds)
@@ -130,6 +134,7 @@ class Runner:
         outcome = self._outcome(question, nodes, packed)
         if self.synthesizer:
             self._take_answer(outcome, question, packed, self._stream(question, packed, watch))
+        # The first token is one of all tokens, and would count twice.
         watch.ms["total"] = sum(ms for stage, ms in watch.ms.items() if stage != "first_token")
         outcome.ms = watch.ms
         if self.llm:
@@ -183,6 +188,7 @@ class Runner:
         elif packed.nodes:
             with closing(self.llm.stream_complete(packed.prompt, **self._asking)) as pieces:
                 for reply in pieces:
+                    # A server's first piece may be empty.
                     if "first_token" not in watch.ms and reply.text:
                         watch.add("first_token", time.perf_counter() - began)
         watch.add("all_tokens", time.perf_counter() - began)
@@ -262,6 +268,7 @@ def time_in_turn(
         (question, [each for each in runners if _is_untimed(question, each[1])])
         for question in unique(questions)
     ]
+    # Those whose times are all there load nothing.
     asked = [runner for runner in runners if any(runner in of for _, of in todo)]
     for runner, _ in asked:
         runner.warm_up()

@@ -26,6 +26,7 @@ _AT_ONCE = 2_000_000
 def p_of_mean(values: Values, baseline: Values, seed: int = 0) -> float:
     """Return how likely a difference of the means as large as this one is between equals."""
     differences = values - baseline
+    # Equal pairs stay the same however they are swapped.
     differences = differences[~np.isnan(differences) & (differences != 0)]
     if not len(differences):
         return 1.0
@@ -87,5 +88,6 @@ def _swaps(pairs: int, seed: int) -> Iterator[npt.NDArray[np.bool_]]:
 
 def _share(differences: Sequence[Values], found: float) -> float:
     """Return the share of the differences that are as large as the one found, or as good as."""
+    # Sums of the same numbers in another order may differ in their last digit.
     least = abs(found) - 1e-9 * max(abs(found), 1.0)
     return float((np.abs(np.concatenate(differences)) >= least).mean())

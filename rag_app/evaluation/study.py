@@ -152,6 +152,7 @@ def conduct(
                         progress,
                     )
                 study.runs += [runs.finish(part) for part in parts]
+            # Now and not at the end: the next group loads an engine of its own.
             shared.close()
     finally:
         shared.close()
@@ -172,7 +173,7 @@ def _groups(variants: Sequence[Variant], settings: Settings) -> list[list[Varian
             groups.append([])
             engine = ""
         groups[-1].append(variant)
-        engine = needed or engine
+        engine = needed or engine  # a variant without an engine leaves the one that is loaded
     return groups
 
 
@@ -217,6 +218,7 @@ class _Runs:
         config, settings = variant.config, self._settings
         with self._progress_bar(f"{variant.name}: ingesting") as progress:
             store = self._shared.store(variant, progress, self._say)
+        # Found once for each collection, since all of its rows are read for it.
         place = (config.vector_store.uri, config.vector_store.collection)
         if place not in self._golds:
             self._golds[place] = _gold(store, self._questions, self._relevances, self._say)
@@ -317,14 +319,17 @@ def _digest(
         row["key"]: row["value"]
         for row in config_rows(config)
         if row["key"] not in _NO_MATTER
+        # Where nothing is answered these change no outcome.
         and (answers or not row["key"].startswith(("llm.", "prompt.")))
     }
     documents = {id_: document.hashes for id_, document in store.documents().items()}
     told: list[Any] = [__version__, RESULTS_VERSION, rows, documents, store.built_index]
     told += [settings.depth, answers, judge.identity if judge else ""]
     if config.llm.backend == "vllm-server" and llm is not None:
+        # Another model may be served at the same address, and an empty llm.model takes any.
         told += [llm.metadata.model_name, llm.metadata.context_window]
     if answers and config.prompt.template:
+        # The file may say something else by now.
         told.append(PromptTemplate.load(config.prompt.template).text)
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:12]
 

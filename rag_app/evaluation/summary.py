@@ -52,6 +52,7 @@ def summarize(study: Study) -> dict[str, Any]:
             summary["differences"] = _differences(columns[number], columns[0], seed)
             summary["ms_differences"] = _ms_differences(times[number], times[0], seed)
         variants.append(summary)
+    # When all variants are there: how many are compared is what a p is corrected for.
     _correct([each["differences"] for each in variants[1:]])
     for stage in times[0]:
         _correct([each["ms_differences"].get(stage, {}) for each in variants[1:]])
@@ -155,6 +156,7 @@ def _worst(questions: Sequence[EvalQuestion], outcomes: Sequence[Outcome]) -> li
         for question, outcome in zip(questions, outcomes, strict=True)
         if outcome.gold is not None and outcome.first_hit != 1
     ]
+    # "Never" is a rank behind all others.
     graded.sort(key=lambda pair: (-(pair[1].first_hit or 10**6), pair[0].line))
     return [
         {
@@ -169,7 +171,7 @@ def _worst(questions: Sequence[EvalQuestion], outcomes: Sequence[Outcome]) -> li
             "found": [
                 {"rank": rank, "path": each.path, "score": each.score, "text": each.text}
                 for rank, each in enumerate(outcome.found[:3], start=1)
-                if each.text
+                if each.text  # only the first few have it
             ],
         }
         for question, outcome in graded[:WORST]

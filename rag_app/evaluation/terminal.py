@@ -49,6 +49,7 @@ def rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any] 
             _figure(each["metrics"].get(name), each.get("differences", {}).get(name))
             for each in variants
         ]
+        # A figure of quality that is 0 says something.
         if name not in COUNTS or any(figure and figure["value"] for figure in figures):
             yield label(name), figures, name not in COUNTS
     stages = dict.fromkeys(stage for each in variants for stage in each["ms"])

@@ -65,7 +65,7 @@ class StageSpans(BaseSpanHandler[SimpleSpan]):
         """Note when a stage begins."""
         if _stage(id_):
             self._began[id_] = time.perf_counter()
-        return None
+        return None  # no span is kept: the seconds are all that is wanted
 
     def prepare_to_exit_span(
         self,
@@ -108,6 +108,7 @@ def _stage(span: str) -> str | None:
 def stages_traced() -> Iterator[StageSpans]:
     """Listen to LlamaIndex's spans."""
     spans = StageSpans()
+    # The root, which spans of all modules come up to.
     dispatcher = get_dispatcher()
     dispatcher.add_span_handler(spans)
     try:

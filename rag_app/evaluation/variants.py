@@ -25,7 +25,7 @@ from rag_app.milvus.made_by import MadeBy
 from rag_app.milvus.rows import StoredDocument
 from rag_app.milvus.store import open_store, split_as_made
 
-_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*\Z")
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*\Z")  # it becomes part of a file's name
 _NEXT_KEY = re.compile(r",(?=\s*[a-z_]+(?:\.[A-Za-z_]+)+\s*=)")
 """A comma between assignments; one inside a value, as in {M = 16, ef = 64}, is not followed by a
 dotted key."""
@@ -97,11 +97,13 @@ def make_variants(
             raise ConfigError(f"two variants are called {name!r}", "give each its own name")
         config = load(overrides)
         splits = any(key.startswith("chunking.") for key in overrides)
+        # One that names its collection has one: none is made for it.
         if {"vector_store.collection", "vector_store.uri"} & set(overrides):
             placed = config if splits else split_as_made(config)
             variants.append(Variant(name, placed, overrides))
             continue
         if not splits:
+            # The configuration may say another size than the rows have: that is no variant's doing.
             config = config.model_copy(update={"chunking": base.chunking})
         placed = _place(base, config)
         variants.append(Variant(name, placed, overrides, placed is not config))
@@ -113,6 +115,7 @@ def _place(base: Config, config: Config) -> Config:
     if _made_of(base) == _made_of(config):
         return config
     digest = hashlib.sha256(json.dumps(_made_of(config), sort_keys=True).encode()).hexdigest()
+    # Named by what it is made of, so that the next comparison finds it.
     name = f"{base.vector_store.collection}_eval_{digest[:10]}"
     section = config.vector_store.model_copy(update={"collection": name})
     return config.model_copy(update={"vector_store": section})
@@ -184,11 +187,13 @@ class VariantParts:
         embedder: Any = self.embedder(config.embedding)
         if MadeBy.of(config) == MadeBy.of(self._base):  # the index alone differs
             embedder = _KnownVectors(embedder, base, documents)
+        # Also if it is there: what has changed since is all that is written.
         report = ingest(
             config,
             [document.file for document in documents.values()],
             progress=lambda told: progress(told.files_done, told.files),
             make_embedder=lambda: embedder,
+            # A document's id is made of root and path.
             roots={document.folder for document in documents.values()},
         )
         if report.nodes_written:
