@@ -60,6 +60,7 @@ def batch_command(questions: str, output: str, retries: int) -> None:
     A question that the language model fails on becomes a line with "error", and the rest goes on.
     The same command asks it again, as often as --retries says.
     """
+    # Answers would be appended to the questions. Told before the imports, which take seconds.
     if is_same_file(questions, output):
         raise InputError(
             f"{'standard output' if output == '-' else output} is the file of the questions",
@@ -126,6 +127,7 @@ def _ask(batch: "Batch", todo: Sequence["Question"], file: IO[str]) -> list["Bad
             if isinstance(result, Failure):
                 say(f"line {result.line}: {result.error}")
             file.write(json.dumps(result.to_dict(), ensure_ascii=False) + "\n")
+            # Each at once: whatever ends the run, what is answered need not be asked again.
             file.flush()
     return bad
 
@@ -169,6 +171,7 @@ def _written(name: str) -> Iterator[IO[str]]:
         yield sys.stdout
         return
     try:
+        # Appended: what earlier runs answered stays.
         file = Path(name).open("a", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
         raise InputError(f"{name} cannot be written: {error}", "name another file") from error

@@ -56,7 +56,9 @@ def _talk(engine: "ChatEngine") -> None:
 def _read_line() -> str | None:
     """Read a line; None at the end of the input."""
     try:
+        # Without a default click asks again after an empty line.
         return str(click.prompt("", prompt_suffix="> ", default="", show_default=False)).strip()
+    # Ctrl-D, and Ctrl-C while a question is typed.
     except click.Abort:
         echo("")
         return None

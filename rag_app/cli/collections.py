@@ -107,6 +107,7 @@ def drop_command(name: str, yes: bool, foreign: bool) -> None:
     config = load()
     from rag_app.milvus.admin import drop_collection, find_collection
 
+    # Before the question: nobody is asked to confirm what is refused anyway.
     info = find_collection(config, name, foreign=foreign)
     if not yes:
         if not _is_terminal():
@@ -116,6 +117,7 @@ def drop_command(name: str, yes: bool, foreign: bool) -> None:
                 f"rag-app collections drop {name} --yes",
             )
         asked = f"Drop {name} in {config.vector_store.uri} ({info.rows} rows, {_made_by(info)})?"
+        # On standard error: standard output is the result, which a program may read.
         if not click.confirm(asked, err=True):
             say("nothing was done")
             click.get_current_context().exit(1)

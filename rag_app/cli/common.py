@@ -41,6 +41,7 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 def common_options(command: F) -> F:
     """Add --config, --profile, --collection, --set, --wait, --json and -v."""
     kept: dict[str, Any] = {"expose_value": False, "callback": _remember}
+    # Decorators work from the last to the first: the help lists them in this order.
     for option in reversed(
         [
             click.option("--config", metavar="FILE", help="Configuration file.", **kept),
@@ -135,6 +136,8 @@ def load(more: Mapping[str, Any] | None = None) -> "Config":
             overrides[key] = _option(option)
     overrides.update(more or {})
     config = load_config(_option("config"), _option("profile"), overrides)
+    # Before LlamaIndex's imports: one of its readers sets logging up
+    # itself, at INFO, unless it is set up already.
     handler = logging.StreamHandler()
     handler.setFormatter(_OnTerminal("%(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
@@ -156,6 +159,7 @@ def quick_start() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+        # Frozen objects are not looked through when Python ends.
         atexit.register(gc.freeze)
 
 
@@ -199,6 +203,7 @@ def is_same_file(source: str, output: str) -> bool:
         kept = os.fstat(sys.stdout.fileno()) if output == "-" else Path(output).stat()
     except (OSError, ValueError):  # not there yet, or no file at all
         return False
+    # A terminal is the same file at both ends, and does no harm.
     return stat.S_ISREG(asked.st_mode) and os.path.samestat(asked, kept)
 
 
@@ -208,6 +213,7 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
+    # The total comes with the first step.
     with click.progressbar(length=1, label=one_line(label), file=sys.stderr) as bar:
 
         def update(done: int, total: int) -> None:
@@ -236,9 +242,11 @@ class RagAppGroup(click.Group):
                 logging.getLogger("rag_app").info("", exc_info=error)
             say_error(error)
             ctx.exit(error.exit_code)
+        # click would make exit code 1 of it, as of a failure.
         except KeyboardInterrupt:
             say("interrupted")
             ctx.exit(INTERRUPTED)
+        # click's own: it makes messages and exit codes of them.
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:

@@ -73,6 +73,8 @@ def ingest_command(
             config,
             paths,
             prune=prune,
+            # None makes it an error where nobody can be asked: whatever
+            # comes down a pipe would be the answer.
             confirm=ask if yes or sys.stdin.isatty() else None,
             moved_from=moved_from,
             dry_run=dry_run,
@@ -135,6 +137,7 @@ def _ingest_bar() -> Iterator["Callable[[IngestProgress], None]"]:
                     file=sys.stderr,
                 )
             )
+            # click's bar takes steps, and not places.
             bar.update(int(told.share * _STEPS) - bar.pos, told)
 
         yield update

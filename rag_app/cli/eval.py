@@ -133,6 +133,7 @@ def run_command(
     "contexts"; empty "answers" mean that the documents do not answer it. Figures come with 95%
     intervals. Ctrl-C stops; the same command goes on from there.
     """
+    # The page is written at the very end: over the questions, which nothing would bring back.
     if html and is_same_file(questions, html):
         raise InputError(f"{html} is the file of the questions", "name another one after --html")
     config = load()
@@ -147,6 +148,7 @@ def run_command(
     read, bad = read_questions(Path(questions))
     for line in bad:
         say(f"line {line.line}: {line.reason}")
+    # How a collection was split is known from it: no variant has to say it again.
     config = split_as_made(config)
     variants = make_variants(config, texts, load)
     how = _settings(**settings)
@@ -223,9 +225,11 @@ def generate_command(number: int, output: str, seed: int) -> None:
     tally = Tally()
     llm = build_llm(config.llm)
     try:
+        # Opened before the first question is made: a file that cannot be written is told at once.
         with _new_file(output) as file, progress_bar("writing questions") as progress:
             for made in generate(store, llm, number, seed=seed, tally=tally, progress=progress):
                 file.write(json.dumps(made.to_dict(), ensure_ascii=False) + "\n")
+                # Each at once: what the model wrote stays if it fails at the next.
                 file.flush()
     finally:
         llm.close()

@@ -231,6 +231,7 @@ def tune_command(recall: float, write: bool, **options: Any) -> None:
     from rag_app.index.bench.tune import check_can_write, choose, write_choice
     from rag_app.load import check_file_text
 
+    # Before the measuring, which takes minutes: its result would have nowhere to go.
     if write:
         check_can_write(config, config_path())
     benchmark = _measure(config, **options)
@@ -277,6 +278,7 @@ def _measure(
         vectors, asked = hold_out(clustered_vectors(synthetic + count, dim), count=count)
         about = f"{synthetic} made-up clustered vectors, {count} held out as questions"
     if picture is not None:
+        # As well before the measuring.
         report.require_matplotlib()
     benchmark = measure_indexes(config, vectors, asked, about, types=names, say=say)
     if few := report.few_rows(benchmark):

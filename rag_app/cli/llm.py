@@ -43,6 +43,7 @@ def serve_command(host: str, port: int | None, dry_run: bool) -> None:
 
     command = server_command(config.llm, host, port)
     if dry_run:
+        # As text its secrets are masked.
         echo(str(command))
         return
     say(str(command))

@@ -46,6 +46,7 @@ def query_command(words: tuple[str, ...], explain: bool) -> None:
 
     Quotes round it may be left out, unless it has signs that the shell reads, like ? and *.
     """
+    # Before the imports: what is no question is told at once.
     question = _read(words)
     streams = not wants_json() and sys.stdout.isatty()
     with quick_start():
@@ -136,6 +137,7 @@ def retrieve_command(words: tuple[str, ...]) -> None:
 def _read(words: Sequence[str]) -> str:
     if list(words) != ["-"]:
         return check_question(" ".join(words))
+    # As surrogates, what is not UTF-8 gets as far as `check_question`, which says so.
     return check_question(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"))
 
 

@@ -12,6 +12,7 @@ from rag_app.install import pip_install
 if TYPE_CHECKING:
     from rag_app.server.keys import KeyFile
 
+# As in `rag_app.server.keys`, which the help of all commands would import.
 _ROLES = ("reader", "writer", "admin")
 
 
@@ -35,6 +36,7 @@ def serve_command(host: str | None, port: int | None) -> None:
     more: dict[str, Any] = {}
     if host is not None:
         more["server.host"] = host
+    # 0 is a port as well: any that is free.
     if port is not None:
         more["server.port"] = port
     config = load(more)
@@ -95,6 +97,7 @@ def add_command(name: str, role: str, collections: str, filter_: str, rate: str)
     if wants_json():
         print_json({"name": name, "key": key})
         return
+    # Alone on standard output, for a script to take.
     echo(key)
     say("keep it: it cannot be shown again; clients send it as Authorization: Bearer KEY")
 
@@ -107,6 +110,8 @@ def list_command() -> None:
     if wants_json():
         shown = [key.to_dict() for key in keys]
         for each in shown:
+            # Links to passages are signed with it: who has it can make
+            # them (`rag_app.server.links`).
             del each["digest"]
         print_json(shown)
         return

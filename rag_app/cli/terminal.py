@@ -15,6 +15,7 @@ _SURROGATES = r"\ud800-\udfff"
 """No characters: what Python makes of a file name's bytes that are no UTF-8."""
 _UNSAFE = re.compile(f"[{_CONTROL}{_LINES}{_BIDIRECTIONAL}{_SURROGATES}]")
 _UNSAFE_IN_TEXT = re.compile(rf"(?![\n\t])[{_CONTROL}{_LINES}{_BIDIRECTIONAL}{_SURROGATES}]")
+# Without those below 0x20, which JSON escapes itself.
 _UNSAFE_IN_JSON = re.compile(rf"[\x7f-\x9f{_LINES}{_BIDIRECTIONAL}{_SURROGATES}]")
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
@@ -29,6 +30,7 @@ def one_line(text: str) -> str:
 
 def many_lines(text: str) -> str:
     """Do as `one_line`, but leave line breaks and tabs: for the texts of documents."""
+    # Line ends of Windows are line ends; a carriage return alone would write over its line.
     return _UNSAFE_IN_TEXT.sub(_escape, text.replace("\r\n", "\n"))
 
 

@@ -28,10 +28,12 @@ def check_url(url: str, schemes: tuple[str, ...], secret: str) -> None:
     """
     if not url.lower().startswith(tuple(f"{scheme}://" for scheme in schemes)):
         raise ValueError('must start with "http://" or "https://"')
+    # A URL is shown in messages; what the variable holds is masked wherever it would be.
     if "@" in url:
         raise ValueError(f"a password does not belong here; set {secret}")
     try:
         parts = urlsplit(url)
+        # Looked at on purpose: urlsplit checks a port only when it is asked for.
         port = parts.port
     except ValueError as error:
         raise ValueError(f"not a URL: {error}; ports are from 1 to 65535") from None

@@ -42,6 +42,7 @@ def faults(
         )
     yield from _parameter_faults("params", type_, kind.params, params, lite=lite)
     yield from _parameter_faults("search_params", type_, kind.search_params, searched, lite=lite)
+    # What follows the rows is not known before connecting: only what is said can contradict.
     fixed = (param for param in kind.params if not param.by_rows or param.name in params)
     yield from _relation_faults(kind, complete(fixed, params), searched, top_k)
 
@@ -106,6 +107,7 @@ def _relation_faults(
     ):
         values = {**params, **searched}
         low, high = _number(values.get(small)), _number(values.get(large))
+        # 0 leaves the number of iterations to Milvus, and is no limit.
         if low is None or high is None or (large == "max_iterations" and high == 0):
             continue
         if low > high or (strict and low == high):
@@ -118,6 +120,7 @@ def _relation_faults(
 
 
 def _number(value: Any) -> int | None:
+    # True and False are whole numbers to Python.
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

@@ -71,6 +71,8 @@ def _load(
     if name:
         layers.append(_profile_layer(name, table, file.path, file.base))
     environment, typed = dict(_environment()), dict(overrides)
+    # Variables are in capitals alone, and which parameter one means depends on the type that wins:
+    # it is looked for before anything is merged.
     type_ = Config().index.type
     for values in [layer.values for layer in layers] + [environment, typed]:
         type_ = values.get("index.type", type_)
@@ -278,6 +280,7 @@ def _nearest(word: str, known: Any) -> str:
 def _from_text(value: str, annotation: Any) -> Any:
     """Read text as TOML where the key is not itself a text; leave what is no TOML to validation."""
     kind = get_origin(annotation)
+    # A text may look like a number, a date or a list, and is to stay a text.
     is_union_with_text = kind in {Union, UnionType} and str in get_args(annotation)
     if annotation in {str, SecretStr} or kind is Literal or is_union_with_text:
         return value
@@ -297,6 +300,7 @@ def _merge(layers: list[_Layer], profile: str, file: Path) -> Config:
             value = _from_text(raw, annotation) if layer.are_text and isinstance(raw, str) else raw
             value = resolve(key, value, layer.base, origin)
             if annotation is SecretStr and isinstance(value, str):
+                # From here on no message can show it.
                 value = SecretStr(value)
             field = _put(merged, key, value)
             origins[field] = origins[key] = origin
@@ -304,6 +308,7 @@ def _merge(layers: list[_Layer], profile: str, file: Path) -> Config:
     try:
         config = Config.model_validate({**merged, "profile": profile})
     except ValidationError as error:
+        # pydantic's own message shows the values, a secret among them.
         raise _as_config_error(error, origins, file) from None
     config._origins.update(origins)
     return config

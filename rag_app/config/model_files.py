@@ -39,6 +39,7 @@ def max_length_in(folder: Path | None) -> int | None:
     ):
         try:
             length = json.loads((folder / file).read_text(encoding="utf-8")).get(key)
+        # The last one: JSON, but no table.
         except (OSError, ValueError, AttributeError):
             continue
         if isinstance(length, int):
@@ -67,6 +68,7 @@ def earlier_identity(model: str) -> str:
     if folder is None:
         return model
     digest = hashlib.sha256()
+    # Sorted, here and below: the digest must not depend on a file system's order.
     for file in sorted(folder.rglob("*")):
         if file.suffix in {".json", ".safetensors", ".bin"}:
             digest.update(f"{file.relative_to(folder)} {file.stat().st_size}".encode())
@@ -92,6 +94,7 @@ def _file_digests(folder: Path) -> Iterator[tuple[str, str]]:
         else:
             with file.open("rb") as content:
                 found = hashlib.file_digest(content, "sha256").hexdigest()
+            # One that was written just now could be written again under the same stamp.
             if time.time() - max(about.st_mtime, about.st_ctime) > _SETTLED_AFTER:
                 fresh[str(file.resolve())] = {"stamp": stamp, "sha256": found}
         yield file.relative_to(folder).as_posix(), found
@@ -118,6 +121,7 @@ def _write_cache(file: Path, entries: dict[str, Any]) -> None:
     there = {path: entry for path, entry in entries.items() if Path(path).exists()}
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
+        # Replaced as a whole: another process may be reading it.
         number, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         with os.fdopen(number, "w", encoding="utf-8") as new:
             json.dump(there, new)

@@ -77,6 +77,7 @@ def find_config(path: str | Path | None = None) -> ConfigFile:
             f"there is no configuration file {str(asked)!r} (asked for by {by})",
             f"name one that exists, or copy the shipped one: cp {shipped_config()} {asked}",
         )
+    # Named by its path the package's file is the same: nothing is to be stored beside it.
     return _packaged() if found.parent == _PACKAGE else ConfigFile(found, found.parent)
 
 
@@ -126,6 +127,7 @@ def _may_be_ours(file: Path) -> bool:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError:
         return False
+    # Not passed over: when it is read, what is wrong with it is told.
     except ValueError:
         return True
     return not table or bool({*Config.model_fields, "profiles"} & set(table))
@@ -144,6 +146,7 @@ def resolve(key: str, value: Any, base: Path, origin: str) -> Any:
     is_path = (
         (key in _STORED and "://" not in value)
         or key == "prompt.template"
+        # A hub's name has a slash in it, too: only such a beginning makes a path of it.
         or (key in _MODEL_KEYS and value.startswith((".", "~", "/")))
     )
     if not is_path:

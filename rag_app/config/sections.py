@@ -138,6 +138,7 @@ class VectorStoreSection(Section):
     @field_validator("uri")
     @classmethod
     def _uri_is_lite_or_server(cls, uri: str) -> str:
+        # pymilvus takes a path for Milvus Lite by this ending alone.
         if "://" not in uri and not uri.endswith(".db"):
             raise ValueError('a Milvus Lite path must end in ".db", a server starts with "http://"')
         if "://" in uri:
@@ -308,6 +309,7 @@ class LLMSection(Section):
     @classmethod
     def _sampling_is_known(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
+            # Said twice, nobody could tell which of the two counts.
             if name in cls.model_fields:
                 raise ValueError(f"{name} is a key of its own: llm.{name}")
             if name not in SAMPLING:
@@ -317,6 +319,7 @@ class LLMSection(Section):
     @property
     def known_context_window(self) -> int | None:
         """The window in tokens, as far as it is known before anything is started."""
+        # The engine's arguments are vLLM's, and checked by nobody before it starts.
         window = self.context_window or self.engine.get("max_model_len")
         return window if isinstance(window, int) else None
 

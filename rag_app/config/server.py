@@ -56,5 +56,6 @@ class ServerSection(Section):
             return True
         try:
             return ip_address(self.host).is_loopback
+        # A name may lead anywhere, and elsewhere tomorrow: only an address says what it is.
         except ValueError:
             return False

@@ -33,6 +33,7 @@ class SourceFile:
     @property
     def document_id(self) -> str:
         """Hex digest of root and path: the same path under two roots is two documents."""
+        # NUL is in no path: root and path cannot run into each other.
         return hashlib.sha256(f"{self.root}\0{self.path}".encode()).hexdigest()[:32]
 
 
@@ -90,12 +91,15 @@ def discover(
     folders = {*known_roots, *(p if os.path.isdir(p) else p.parent for p in found.tops)}  # noqa: PTH112 - no permission to look is no error here
     for top in tops:
         around = [each for each in folders if top.path == each or each in top.path.parents]
+        # The outermost, so that a document's name does not depend on
+        # which part of a folder is ingested.
         root = min(around, key=lambda folder: len(folder.parts))
         walk = _Walk(root, (os.path.realpath(root), top.inside), section)
         files = list(walk.below(top.path))
         found.files += [SourceFile(file.relative_to(root).as_posix(), root) for file in files]
         found.skipped += walk.skipped
         found.unseen |= walk.unseen
+    # Once each: the paths that the user named may overlap.
     found.files = sorted({file.absolute: file for file in found.files}.values())
     found.skipped = sorted(set(found.skipped), key=lambda skip: (skip.path, skip.root))
     return found
@@ -149,6 +153,7 @@ def _expand(path: str | Path) -> list[_Top]:
     given = absolute_path(path)
     is_glob = glob.has_magic(str(path))
     try:
+        # Before the glob: a file may be called "notes [old].md".
         if exists(given):
             return [_Top(given, os.path.realpath(given))]
     except InputError:
@@ -167,6 +172,7 @@ def _expand(path: str | Path) -> list[_Top]:
         ) from None
     if not matches:
         raise InputError(f"the glob {_named(path)} matches nothing", "check it, quotes included")
+    # What a glob matches may be a link; it may lead to wherever the fixed part of the glob holds.
     before = [folder for folder in given.parents if not glob.has_magic(str(folder))]
     return [_Top(Path(match), os.path.realpath(before[0])) for match in matches]
 
@@ -208,6 +214,7 @@ class _Walk:
                     self._skip(path, reason)
                 elif stat.S_ISREG(status.st_mode):
                     yield path
+                # By device and inode: a link that goes round has another path each time.
                 elif above and above.is_below((status.st_dev, status.st_ino)):
                     self._skip(path, "circular link")
                 else:
@@ -217,6 +224,7 @@ class _Walk:
                 self._skip(path, _said_by(error, path))
 
     def _reason_against(self, path: Path, status: os.stat_result, *, is_top: bool) -> str:
+        # The path goes into each row, and a row takes valid UTF-8 alone.
         if str(path) != _printable(str(path)):
             return "its name is not UTF-8"
         if is_top or path.is_symlink():  # a glob may have led through a link
@@ -235,6 +243,7 @@ class _Walk:
 
     def _inside_of(self, folder: Path) -> Iterator[Path]:
         names = os.listdir(folder)  # noqa: PTH208 - names, not paths, are filtered
+        # Read as documents, its files would have changed by each ingest that reads them.
         if {"LOCK", "collections"} <= set(names):
             self._skip(folder, "a Milvus Lite database")
             return
@@ -249,6 +258,7 @@ class _Walk:
                 yield inner
 
     def _skip(self, path: Path, reason: str) -> None:
+        # A prune must not take for gone what was never looked at.
         self.unseen.add(path)
         relative = path.relative_to(self._root).as_posix()
         shown = relative if relative != "." else path.name

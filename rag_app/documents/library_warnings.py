@@ -46,6 +46,8 @@ def _listen() -> None:
             logger = logging.getLogger(name)
             if not any(isinstance(handler, _Records) for handler in logger.handlers):
                 logger.addHandler(_Records())
+                # Or the root's handlers would print it as well; `_Records`
+                # passes on what no reading caused.
                 logger.propagate = False
 
 

@@ -90,11 +90,13 @@ class NodeParser(LlamaIndexNodeParser):
             reads=reads,
             **settings,
         )
+        # Before the splitter, which would import all of it.
         _import_nltk()
         self._tokenize = tokenize
         self._splitter = _splitter(
             section.size, section.overlap, tokenize if section.unit == "tokens" else list
         )
+        # An overlap that is counted in characters is no number of tokens.
         overlap = section.overlap if section.unit == "tokens" else 0
         self._shortener = _splitter(reads, min(overlap, reads - 1), tokenize)
 
@@ -139,6 +141,8 @@ class NodeParser(LlamaIndexNodeParser):
         nodes: list[TextNode] = []
         start = -1
         for piece in pieces:
+            # Behind the piece before: overlaps and repeated text are there more than once. What the
+            # splitter changed is not found at all, and counts as where that one is.
             start = max(whole.find(piece, start + 1), start)
             text = piece.replace(PAGE_BREAK, "\n").strip()
             own = {"position": len(nodes)}
@@ -169,6 +173,8 @@ class NodeParser(LlamaIndexNodeParser):
         while start < len(run):
             piece = run[start : start + step]
             if (tokens := len(self._tokenize(piece))) > most and step > 1:
+                # At most half as long each time, so that it soon ends however
+                # unevenly the tokens lie.
                 step = max(min(step // 2, step * most // tokens), 1)
                 continue
             yield piece
@@ -235,10 +241,12 @@ def _import_nltk() -> None:
     if "nltk" in sys.modules:
         return
     absent = [name for name in ("scipy.stats", "sklearn") if name not in sys.modules]
+    # A module that is None there cannot be imported, as if it were not installed.
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     try:
         import nltk  # noqa: F401
     finally:
+        # Out again: whoever else imports them is to get them.
         for name in absent:
             del sys.modules[name]
 
@@ -262,5 +270,6 @@ def _splitter(size: int, overlap: int, tokenize: Tokenize) -> SentenceSplitter:
         chunk_size=size,
         chunk_overlap=overlap,
         tokenizer=_until_it_is_too_long(tokenize, size),  # used for the length of what it gives
+        # LlamaIndex's own default is three line breaks, which few texts have.
         paragraph_separator="\n\n",
     )

@@ -68,13 +68,16 @@ def read(file: SourceFile, section: DocumentsSection, warned: list[str] | None =
         kind = file_type(file.absolute, data)
         (part,) = SimpleDirectoryReader.load_file(
             input_file=file.absolute,
+            # LlamaIndex's own would put absolute paths into each node.
             file_metadata=lambda _: {},
             file_extractor={file.absolute.suffix.lower(): READERS[kind](limits_of(section))},
+            # Without it LlamaIndex prints the failure, and returns nothing.
             raise_on_error=True,
         )
         text = _valid(part.text)
         if not text.strip():
             raise UnreadableFileError("no text in it")
+        # The reader opened the file once more: hash and text have to be of the same bytes.
         if _version(file.absolute.stat()) != _version(before):
             raise UnreadableFileError(
                 "it changed while it was read; the next ingest reads it again"
@@ -89,6 +92,7 @@ def read(file: SourceFile, section: DocumentsSection, warned: list[str] | None =
         "root": str(file.root),
         "content_hash": _hash(data, kind),
     }
+    # LlamaIndex puts all that is not hidden before the text, for the embedder and the LLM alike.
     hidden = list(metadata)
     return Document(
         id_=file.document_id,
@@ -118,6 +122,7 @@ def _own_matter() -> Iterator[None]:
     """Turn whatever one file causes into the reason why it is skipped: no other is to suffer."""
     try:
         yield
+    # A package that is not as it should be is no fault of the file.
     except (UnreadableFileError, ExtensionError):
         raise
     except MemoryError:
@@ -157,6 +162,8 @@ def _read_bytes(path: Path, section: DocumentsSection) -> tuple[bytes, os.stat_r
         data = bytearray()
         while piece := file.read(1_000_000):
             data += piece
+            # Both: what the system makes as one reads has the size 0, and
+            # a file may grow meanwhile.
             if reason := too_large(max(len(data), status.st_size), section):
                 raise UnreadableFileError(reason)
         if piece is None:
@@ -176,6 +183,7 @@ def _valid(text: str) -> str:
 
 def _title(title: Any) -> str:
     """Return a title in one line, not longer than any row can carry."""
+    # Cut before it is split into words: a title may be as long as the file.
     line = " ".join(_valid(str(title or ""))[: 10 * MAX_TITLE].split())
     return line if len(line) <= MAX_TITLE else f"{line[: MAX_TITLE - 1]}…"
 

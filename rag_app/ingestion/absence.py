@@ -68,6 +68,7 @@ class Absence:
     def _closed_folder(self, root: Path, file: Path) -> Doubt | None:
         """Go down from the root until a folder is missing or cannot be looked into."""
         for folder in [root / part for part in reversed(file.relative_to(root).parents)]:
+            # Each folder once: a share that is away is missed by thousands of files.
             if folder not in self._seen:
                 self._seen[folder] = self._look_at(folder)
             seen = self._seen[folder]

@@ -145,6 +145,7 @@ class Pipeline:
         reader.join()
         writer.join()
         if self._failures:
+            # The first: others may have failed because of it.
             raise self._failures[0]
         (store,) = stores
         store.flush()
@@ -173,6 +174,7 @@ class Pipeline:
     def _put(self, queue: "Queue[_Window | None]", window: _Window | None) -> None:
         while not self._failed.is_set():
             try:
+                # Never for good: a stage that failed takes nothing out any more.
                 return queue.put(window, timeout=0.1)
             except Full:
                 continue
@@ -200,6 +202,7 @@ class Pipeline:
                     nodes, stale = self._prepare(file)
             except UnreadableFileError as error:
                 self._leave_out(file, str(error))
+                # They count as done, or the bar would never get to its end.
                 window.skipped_bytes += size
                 continue
             share = size / len(nodes) if nodes else 0.0
@@ -215,6 +218,7 @@ class Pipeline:
             window.nodes += nodes
             window.shares += [share] * len(nodes)
             window.complete.append((file, stale))
+        # Perhaps with no node: its files may have lost some, and are complete with it.
         yield window
 
     def _leave_out(self, file: SourceFile, reason: str) -> None:
@@ -228,6 +232,7 @@ class Pipeline:
         is_there = file.document_id in self._plan.ids
         own = self._rows_of(file.document_id) if is_there else []
         donor = self._plan.donors.get(document.metadata["content_hash"])
+        # By their text: what only moved within the file is not embedded again.
         known = _vectors(own)
         for earlier in self._plan.earlier.get(file, ()):
             known |= _vectors(self._rows_of(earlier.id))
@@ -262,6 +267,7 @@ class Pipeline:
                 window.nodes[at].embedding = vector
             self._tally.embedded += len(slice_)
             self._progress.tell(bytes_=sum(window.shares[at] for at in slice_), nodes=len(slice_))
+            # The last one of a window is shorter, and would tell a wrong speed.
             if len(slice_) == self._slice:
                 faster = SLICE_SECONDS / max(time.perf_counter() - started, 1e-6)
                 self._slice = max(1, min(WINDOW, int(self._slice * min(faster, 4.0))))
@@ -334,6 +340,7 @@ class _Progress:
             self._nodes += nodes
             share = 1.0 if self._done == self._files else min(self._bytes / self._total, 1.0)
             seconds = time.perf_counter() - self._started
+            # Within the lock: two threads tell, and whoever draws is called by one at a time.
             self._show(IngestProgress(self._done, self._files, self._nodes, share, seconds))
 
 

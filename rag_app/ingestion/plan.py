@@ -188,6 +188,7 @@ class _Planner:
     def leave(self, file: SourceFile) -> None:
         """Leave a file, and what is known of it, for another time."""
         self.plan.left.append(file)
+        # Placed all the same: what nobody stands for counts as removed.
         self._place(file)
 
     def sort(self, file: SourceFile, section: DocumentsSection) -> None:
@@ -204,6 +205,7 @@ class _Planner:
         at_place = [document for document in here if document.root == str(file.root)]
         complete = [document for document in at_place if document.is_complete(now)]
         if complete:
+            # Another one may be there under an id as rag_app made them before.
             kept = next((each for each in complete if each.id == file.document_id), complete[0])
             plan.unchanged[file] = kept
             plan.superseded += [(each, file) for each in [*here, *came] if each is not kept]
@@ -245,6 +247,7 @@ class _Planner:
             else:
                 plan.removed.append(document)
         plan.notes += [_kept(count, place) for place, count in doubts.items()]
+        # What lies elsewhere by now was moved, and is no loss to ask about.
         lost = mostly_gone(
             self._documents, [each for each in plan.removed if there.isdisjoint(each.hashes)]
         )

@@ -126,6 +126,7 @@ def ingest(
             _delete(store, plan, tally, prune=prune)
             written = {file.document_id for file in tally.done}
             store.settle(len({*stored, *written} - tally.removed))
+            # Building takes long: not after a wish to stop.
             if not tally.stop.is_set():
                 _fit_index(config, store, plan, tally)
     tally.seconds["total"] = time.perf_counter() - started
@@ -185,6 +186,7 @@ def _fit_index(config: Config, store: CollectionStore, plan: Plan, tally: Tally)
 def _delete(store: CollectionStore, plan: Plan, tally: Tally, *, prune: bool) -> None:
     """Delete whole documents, now that the new rows are there."""
     there = {*plan.unchanged, *tally.done}
+    # Only where the new rows are there: till then these are all that there is of the file.
     documents = [document for document, file in plan.superseded if file in there]
     if prune and not tally.stop.is_set():
         documents += plan.removed
@@ -231,6 +233,7 @@ def _report(
         },
         nodes_written=tally.written,
         nodes_embedded=tally.embedded,
+        # More can be embedded than written, where Milvus refused rows.
         nodes_reused=max(tally.written - tally.embedded, 0),
         nodes_deleted=tally.deleted,
         rows=store.count() if store else 0,

@@ -33,6 +33,7 @@ class SerialRuns:
         self._stops.append(stop)
         try:
             with self._turn:
+                # Asked in its turn: the owner may have closed while this one waited.
                 if self._is_closed:
                     raise ClosedError
                 yield stop
@@ -42,6 +43,7 @@ class SerialRuns:
     def close(self) -> None:
         """Stop those that run or wait, and wait until what is embedded is written."""
         self._is_closed = True
+        # A copy: runs that end take theirs out meanwhile.
         for stop in list(self._stops):
             stop.set()
         with self._turn:

@@ -49,6 +49,7 @@ def verify(config: Config, *, repair: bool = False) -> VerifyReport:
     CollectionMismatchError, VectorStoreError, ModelUnavailableError
         As `rag_app.ingestion.run.ingest`.
     """
+    # Counted, a collection that lost rows would be refused, and that is to be told here.
     store = open_store(config, counted=False)
     documents = store.documents()
     duplicates = _find_duplicates(store)
@@ -100,6 +101,7 @@ def _find_duplicates(store: CollectionStore) -> dict[str, list[str]]:
     """Return, by document, ids of rows that are not the digest of their text and its occurrence."""
     texts: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
     for document_id, id_, text in store.texts():
+        # Most rows are the first of their text, and right: only the others are kept in memory.
         if id_ != node_id(document_id, text, 0):
             texts[document_id].setdefault(text, []).append(id_)
     return {
@@ -184,7 +186,9 @@ def _repair(
     if files:
         store.settle(len(store.documents()))  # an ingest refuses a collection that lost rows
         ingest(config, sorted(files))
+    # Looked at anew: mended is what is not wrong any more, and not what was tried.
     after = store.documents()
+    # A new one: the other remembers what it saw of folders.
     inspector = _Inspector(config, after.values())
     still = {
         (document.id, problem.kind)

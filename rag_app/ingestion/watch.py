@@ -70,19 +70,23 @@ def watch(
     embedder = build_embedder(config.embedding)
     bursts = watch_files(
         *places,
+        # A database below the folder would wake us with each row that we write ourselves.
         watch_filter=DefaultFilter(ignore_paths=[Path(store.uri).absolute()] * store.is_lite),
         stop_event=stop,
         debounce=SETTLE_MS,
         rust_timeout=STARTS_MS,
         yield_on_timeout=True,
+        # Ctrl-C is the caller's, who sets `stop`.
         raise_interrupt=False,
         ignore_permission_denied=True,
     )
+    # It comes back once it watches: what changes during the first ingest is in the next burst.
     before = next(bursts, set())
     yield run()
     say(f"watching {', '.join(map(str, paths))}; Ctrl-C ends it")
     for burst in bursts:
         changes, before = burst | before, set()
+        # watchfiles comes back without any as well, as it was asked to.
         if not changes:
             continue
         try:

@@ -50,6 +50,7 @@ class _Styles(Target):
             self._style = _attribute(attributes, "styleId")
         elif name == "name" and (level := _level(_attribute(attributes, "val"))):
             self.levels[self._style] = level
+        # Only where the name says nothing: a style's level in the outline may be any.
         elif name == "outlineLvl" and (number := _attribute(attributes, "val")) in set("012345678"):
             self.levels.setdefault(self._style, int(number) + 1)
 
@@ -82,6 +83,7 @@ class _WordText(Target):
             self._runs += 1
         elif name == "t":
             self._in_text = True
+        # Outside of a run it is a tab stop of the paragraph, and no text.
         elif self._runs and name == "tab":
             self._write("\t")
         elif self._runs and name in {"br", "cr"}:
@@ -91,6 +93,7 @@ class _WordText(Target):
         elif name == "ilvl":
             number = _attribute(attributes, "val")
             self._list_level = int(number) if number in set("012345678") else 0
+        # 0 takes a paragraph out of the list that its style puts it in.
         elif name == "numId" and not self._before and _attribute(attributes, "val") != "0":
             self._before = f"{'  ' * self._list_level}- "
         elif name == "tbl":
@@ -111,6 +114,7 @@ class _WordText(Target):
             self._tables -= 1
             if not self._tables:
                 self._budget.write("\n")
+        # Markdown has no table in a table: what is in an inner one is text of the outer cell.
         elif self._tables == 1 and name == "tc":
             self._cells.append(" ".join("".join(self._cell).split()).replace("|", r"\|"))
             self._cell.clear()
@@ -166,6 +170,7 @@ def _attribute(attributes: Mapping[str, str], name: str) -> str:
     return next((value for key, value in attributes.items() if name_of(key) == name), "")
 
 
+# Tags are few and come without end; bounded, as a file can make up as many as it likes.
 @lru_cache(maxsize=1000)
 def _word_name(tag: str) -> str:
     """Return the name of WordprocessingML's element, transitional or strict, else nothing."""

@@ -71,6 +71,7 @@ def encoding_of(data: bytes) -> Encoding:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
+        # What a page says of itself before what its bytes look like, and a guess last.
         return _declared(data) or _damaged(data) or _guessed(data, error)
     return Encoding("utf-8")
 
@@ -89,6 +90,7 @@ def _marked(data: bytes, name: str) -> Encoding:
 
 def _wide(data: bytes) -> Encoding:
     """Tell UTF-16 without its mark by where the zero bytes are that Latin letters have in it."""
+    # An even number of bytes: a unit of UTF-16 has two.
     head = data[: _HEAD & ~1]
     zeros = head[::2].count(0), head[1::2].count(0)
     name = "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"

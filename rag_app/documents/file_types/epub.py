@@ -34,6 +34,7 @@ class EpubReader(FileReader):
             package.parse(container.book, book)
             folder = posixpath.dirname(container.book)
             for id_ in book.order:
+                # Places are URLs: escaped, and with the fragment that they begin at.
                 href = unquote(book.pages.get(id_, "").partition("#")[0])
                 name = posixpath.normpath(posixpath.join(folder, href))
                 if href and name in package:
@@ -64,6 +65,7 @@ class _Book(Target):
         super().__init__()
         self.title = ""
         self.pages: dict[str, str] = {}
+        # A dictionary: a page that is named twice is read once, where it is named first.
         self.order: dict[str, None] = {}
         self._in_title = False
 

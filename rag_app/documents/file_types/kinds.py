@@ -58,6 +58,7 @@ READERS: Registry[type[FileReader]] = Registry(
     {name: kind.reader for name, kind in _KINDS.items()},
     takes="subclass of rag_app.documents.file_types.FileReader",
     fits=lambda found: isinstance(found, type) and issubclass(found, FileReader),
+    # Ours come first: another package's reader of one of these would never be asked.
     reserved=[suffix.removeprefix(".") for suffix in _TYPE_OF],
 )
 """By type. Another package's type is the suffix of its files, without the dot."""
@@ -101,4 +102,5 @@ def _read_inside(file: Path, budget: Budget) -> str:
     return text
 
 
+# From here: `base` cannot import the readers, which are made of it.
 FileReader.read_inside = staticmethod(_read_inside)

@@ -49,6 +49,7 @@ class Budget:
         self.limits = limits
         self._ends = time.thread_time() + limits.seconds
         self._ticks = 0
+        # A list, which the parts of a file can share.
         self._unpacked = [0]
         self._before = 0
         self._text = io.StringIO()

@@ -76,6 +76,7 @@ class _Mail:
         if self._parts > _MAX_PARTS:
             raise UnreadableFileError(f"it has more than {_MAX_PARTS} parts")
         inside = message.get_payload()
+        # An attached mail is not gone into: it is written with headers of its own.
         if not isinstance(inside, list) or message.get_content_type() == "message/rfc822":
             yield message
             return
@@ -110,8 +111,12 @@ class _Mail:
         suffix = PurePosixPath(name.replace("\\", "/")).suffix[:20]
         try:
             with tempfile.TemporaryDirectory(prefix="rag_app-") as folder:
+                # Readers take a path. Of the sender's name there is only the
+                # suffix in it: names lead anywhere.
                 file = Path(folder, f"attachment{suffix}")
                 file.write_bytes(_data(part))
+                # A part of the same budget: a mail full of archives takes no
+                # more than one file may.
                 text = self._read_inside(file, self._budget.part())
         except MemoryError:
             raise
@@ -120,6 +125,7 @@ class _Mail:
         except Exception as error:  # as for the file itself: nothing in one may cost the others
             _log.warning("the attachment %s is left out: truncated or damaged: %s", name, error)
         else:
+            # Page breaks go: the pages of what is attached are not the mail's.
             self._budget.write(f"\n## Attachment: {name}\n\n{text.strip()}\n".replace("\f", "\n\n"))
 
 

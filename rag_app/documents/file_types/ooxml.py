@@ -81,6 +81,7 @@ class Package:
         data = file.read_bytes()
         if data.startswith(_OLE_MAGIC):
             raise UnreadableFileError(otherwise)
+        # Counted in the bytes: to list the members zipfile would make an object of each.
         if data.count(_MEMBER_MAGIC) > _MAX_MEMBERS:
             raise UnreadableFileError(f"its archive has more than {_MAX_MEMBERS} members")
         self._size = len(data)
@@ -119,6 +120,7 @@ class Package:
             with self._open(name) as stream:
                 while (chunk := self._take(stream)) and not target.done:
                     parser.feed(chunk)
+            # Closed in the middle of a document lxml would call it cut off.
             if not target.done:
                 parser.close()
         except etree.XMLSyntaxError as error:
@@ -201,6 +203,7 @@ class _Relations(Target):
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         """Take a relation."""
         super().start(tag, attributes)
+        # What a file refers to elsewhere is never fetched.
         if name_of(tag) == "Relationship" and attributes.get("TargetMode") != "External":
             self.targets[attributes.get("Id", "")] = attributes.get("Target", "")
 

@@ -54,6 +54,7 @@ class Page(BeautifulSoup):
     """
 
     def __init__(self, markup: str, budget: Budget) -> None:
+        # First: BeautifulSoup parses in its constructor, and calls back from there.
         self._budget = budget
         super().__init__(markup, "lxml")
 
@@ -107,6 +108,7 @@ class Page(BeautifulSoup):
     def _cap_colspans(self, content: Tag) -> None:
         """Let no cell span more columns than its table has rows of cells for."""
         columns: dict[int, int] = {}
+        # markdownify writes a mark for each column that a cell says it spans.
         for cell in content.find_all(["td", "th"], colspan=True):
             self._budget.tick()
             table = cell.find_parent("table")

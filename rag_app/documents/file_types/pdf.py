@@ -39,6 +39,8 @@ class PDFReader(FileReader):
         data = file.read_bytes()
         if not data.lstrip()[:5] == b"%PDF-":
             raise UnreadableFileError("truncated or damaged: it does not begin as a PDF does")
+        # pypdf mends what it can of a file that was cut off; the rest
+        # would be missing without a word.
         if b"%%EOF" not in data.rstrip(b"\0\t\n\f\r ")[-2048:]:
             raise UnreadableFileError("truncated or damaged: its end (%%EOF) is missing")
         with apply_configuration(
@@ -50,6 +52,7 @@ class PDFReader(FileReader):
             stream_parsing_work_maximum_count=_MAX_OPERATIONS,
         ):
             pdf = PdfReader(file)
+            # A file that only forbids printing opens with an empty password.
             if pdf.is_encrypted and not pdf.decrypt(""):
                 raise UnreadableFileError("encrypted: it asks for a password")
             failure = _write_pages(pdf, budget)
@@ -68,10 +71,12 @@ def _write_pages(pdf: "PdfReader", budget: Budget) -> str:
     failure = ""
     for number, page in enumerate(pdf.pages, start=1):
         budget.check_time()
+        # Before a page that is left out as well: the others keep their numbers.
         if number > 1:
             budget.write(PAGE_BREAK)
         try:
             budget.write(_text_of_page(page, budget))
+        # A limit is the file's, and leaves out more than a page.
         except (UnreadableFileError, MemoryError):
             raise
         except Exception as error:
@@ -93,6 +98,7 @@ def _text_of_page(page: "PageObject", budget: Budget) -> str:
 
     def check_text(text: str, *_: Any) -> None:
         nonlocal written
+        # pypdf keeps a page's text until the page ends, so it is counted while it grows.
         written += len(text)
         budget.check_text(written)
 

@@ -32,6 +32,7 @@ class PptxReader(FileReader):
             for number, id_ in enumerate(order.slides, start=1):
                 if number > 1:
                     budget.write(PAGE_BREAK)
+                # Its break is written already, so that later slides keep their numbers.
                 if (name := places.get(id_, "")) not in package:
                     continue
                 slide = _SlideText(budget)
@@ -60,6 +61,7 @@ class _Order(Target):
         """Take a slide."""
         super().start(tag, attributes)
         if name_of(tag) == "sldId":
+            # The relation's id has a namespace; the plain one is another number.
             ids = [value for name, value in attributes.items() if name.startswith("{")]
             self.slides += ids[:1]
 

@@ -29,6 +29,7 @@ class CSVReader(FileReader):
     def extract(self, file: Path, budget: Budget) -> tuple[str, str | None]:
         """Return the rows; the delimiter is sniffed."""
         text = text_of(file)
+        # newline="": the module wants to see the line breaks within a field as they are.
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, file))
         # The limit is the process's; a field is never longer than the text that is in memory.
         csv.field_size_limit(max(csv.field_size_limit(), len(text)))
@@ -77,7 +78,9 @@ class NotebookReader(FileReader):
         """Return the cells, and the first heading."""
         import nbformat
 
+        # Whole numbers as such: nbformat compares its version.
         notebook = _parse_json(text_of(file), int)
+        # Before nbformat, which copies all that is there: outputs hold pictures.
         _drop_outputs(notebook)
         try:
             # Not nbformat.reads: it validates each cell, and reports what is none of our business.
@@ -110,6 +113,7 @@ def _delimiter(text: str, file: Path) -> str:
 
 
 def _parse_lines(text: str) -> Iterator[Any]:
+    # Not splitlines, which also splits at characters that JSON's texts may hold as they are.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
@@ -167,6 +171,7 @@ def _drop_outputs(notebook: Any) -> None:
     """Drop what is not read, whatever size it has, where a notebook has it."""
     if not isinstance(notebook, dict):
         raise UnreadableFileError("not a notebook: it is no JSON object")
+    # Where version 3 of the format has its cells.
     sheets = notebook.get("worksheets")
     for holder in [notebook, *(islice(sheets, 1000) if isinstance(sheets, list) else ())]:
         cells = holder.get("cells") if isinstance(holder, dict) else None

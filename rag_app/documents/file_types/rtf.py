@@ -89,6 +89,7 @@ class _Parser:
                 self._flush()
                 if brace is not None:
                     self._brace(brace)
+                # What follows is bytes: braces and backslashes in it are none.
                 elif word == b"bin":
                     at += max(0, int(number or 0))
                 elif word is not None:
@@ -115,6 +116,8 @@ class _Parser:
             self._group = replace(self._group, goes="title")
         elif word == "u" and number is not None:
             self._skip = 0
+            # Written with a sign. Halves of a surrogate pair come one by
+            # one, and are joined in `read`.
             self._write(chr(number % 65_536))
             self._skip = self._group.fallback
         elif word == "uc":

@@ -11,6 +11,7 @@ from rag_app.documents.file_types.ooxml import Package, Target, name_of
 from rag_app.documents.file_types.pdf import PAGE_BREAK
 
 _WORKBOOK = "xl/workbook.xml"
+# Excel's own limit: a cell beyond it was made up.
 _MAX_COLUMNS = 16_384
 _MAX_LABEL = 200
 """Characters of a column's name before each of its values."""
@@ -62,6 +63,7 @@ class _Book(Target):
     def __init__(self) -> None:
         super().__init__()
         self.sheets: list[tuple[str, str]] = []
+        # Excel takes 1900 for a leap year: counted from here its days are right from March 1900 on.
         self.epoch = datetime(1899, 12, 30)
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
@@ -184,6 +186,7 @@ class _Sheet(Target):
         if name == "row":
             self._row, self._are_texts, self._column = {}, True, -1
         elif name == "c":
+            # A cell may leave its place out; then it is the next one.
             self._column = _column(attributes.get("r", ""), self._column + 1)
             self._type = attributes.get("t", "n")
             self._style = _number(attributes.get("s"))
