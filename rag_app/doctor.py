@@ -3,7 +3,7 @@
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -47,8 +47,18 @@ class Check(Record):
     remedy: str = ""
 
 
-def examine(config: Config) -> list[Check]:
-    """Check everything that the configuration needs, in the order in which it is needed."""
+PINGS = frozenset({"embedder", "milvus", "reranker", "llm"})
+"""The checks of what can fail while a server runs; none of them loads a model or reads rows."""
+
+
+def examine(config: Config, only: Container[str] | None = None) -> list[Check]:
+    """Check everything that the configuration needs, in the order in which it is needed.
+
+    Parameters
+    ----------
+    only
+        The names of the checks to make, e.g. `PINGS`; None: all.
+    """
     checks: tuple[tuple[str, Callable[[Config], Check]], ...] = (
         ("python", _python),
         ("packages", _packages),
@@ -65,6 +75,8 @@ def examine(config: Config) -> list[Check]:
     found = []
     # One that fails must not hide the others.
     for name, check in checks:
+        if only is not None and name not in only:
+            continue
         try:
             found.append(check(config))
         except RagAppError as error:

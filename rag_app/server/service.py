@@ -1,5 +1,6 @@
 """What all routes share: a `RagApp` for each collection, the keys, and the room for questions."""
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 
@@ -7,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from rag_app.app import RagApp
 from rag_app.config.sections import Config
+from rag_app.doctor import PINGS, examine
 from rag_app.errors import ConfigError, InputError, RagAppError
 from rag_app.load import override
 from rag_app.milvus.admin import CollectionInfo, list_collections
@@ -15,7 +17,10 @@ from rag_app.server.errors import RequestError
 from rag_app.server.ingests import Ingests
 from rag_app.server.keys import Key, KeyFile
 from rag_app.server.metrics import Metrics
+from rag_app.server.readiness import Readiness
 from rag_app.server.uploads import Uploads
+
+_LOG = logging.getLogger("rag_app.server")
 
 
 class Service:
@@ -40,6 +45,7 @@ class Service:
         self.uploads = Uploads(
             config.server.uploads_folder, int(config.documents.max_file_size_mb * 1e6)
         )
+        self.ready = Readiness(self.ping)
         self.is_draining = False
         self._root = RagApp(config)
         self._apps: dict[str, RagApp] = {}
@@ -97,20 +103,29 @@ class Service:
         return [info for info in infos if info.searchable and key.may_use(info.name)]
 
     def ping(self) -> dict[str, str]:
-        """Ask every part for a sign of life; return those that fail, and what they fail on."""
+        """Ask every part for a sign of life, those of `doctor` among them; return what fails.
+
+        Nothing was ingested yet: that is no failure, files can be uploaded.
+        """
+        failed = {}
+        for check in examine(self.config, PINGS):
+            if not check.ok:
+                _LOG.warning("%s: %s", check.name, check.finding)
+                failed[check.name] = "failed"
         parts: dict[str, Callable[[], object]] = {
-            "vector_store": lambda: self._root.store.count(),
+            "collection": lambda: self._root.store.count(),
             "embedder": lambda: self._root.embedder,
         }
         if self.has_llm:
             parts["llm"] = lambda: self._root.llm
-        failed = {}
         for name, part in parts.items():
             try:
                 part()
+            except InputError as error:
+                _LOG.info("%s: %s", name, error)
             except RagAppError as error:
-                # The type alone: /ready asks for no key, and messages hold addresses.
-                failed[name] = type(error).__name__
+                _LOG.warning("%s: %s", name, error)
+                failed[name] = "failed"
         return failed
 
     def prefix_cache(self) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """``/metrics``, read by Prometheus's own parser; ``/health`` and ``/ready``."""
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -8,7 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from rag_app.config.sections import Config
 from rag_app.errors import VectorStoreError
 from rag_app.server.keys import KeyFile
+from rag_app.server.readiness import Readiness
+from tests.conftest import FakeEmbedder, MakeConfig
 from tests.server.conftest import Running, Serve
+from tests.test_app import NOBODY
 
 QUESTION: Any = {"model": "rag_app", "messages": [{"role": "user", "content": "What is HNSW?"}]}
 
@@ -65,4 +70,35 @@ def test_ready_names_what_is_not(running: Running, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(type(store), "count", lambda _self: fail())
         answer = client.get("/ready")
     assert answer.status_code == 503
-    assert answer.json()["failed"] == {"vector_store": "VectorStoreError"}
+    assert answer.json()["failed"] == {"collection": "failed"}
+
+
+def test_server_is_ready_before_anything_was_ingested(
+    make_config: MakeConfig, fake_embedder: FakeEmbedder, serve: Serve
+) -> None:
+    with serve(make_config()) as server, server.http() as client:
+        assert client.get("/ready").json() == {"status": "ok", "failed": {}}
+
+
+def test_model_server_that_is_away_is_named(ingested: Config, serve: Serve) -> None:
+    away = {"llm__backend": "vllm-server", "llm__base_url": NOBODY, "llm__retries": 0}
+    with serve(ingested, **away) as server, server.http() as client:
+        answer = client.get("/ready")
+        assert answer.status_code == 503
+        assert answer.json()["failed"] == {"llm": "failed"}
+
+
+async def test_part_that_hangs_is_asked_once_and_named_in_time() -> None:
+    asked: list[int] = []
+    go = threading.Event()
+
+    def hang() -> dict[str, str]:
+        asked.append(1)
+        go.wait(30)
+        return {}
+
+    ready = Readiness(hang, deadline=0.05)
+    answers = await asyncio.gather(*(ready() for _ in range(5)))
+    assert answers == [{"parts": "no answer within 0.05 s"}] * 5
+    assert len(asked) == 1
+    go.set()

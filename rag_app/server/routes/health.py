@@ -1,7 +1,5 @@
 """``/health``, ``/ready`` and ``/metrics``: alive, able to answer, and how much."""
 
-from typing import Any
-
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
@@ -22,7 +20,7 @@ async def health() -> dict[str, str]:
 @router.get("/ready")
 async def ready(service: Served) -> JSONResponse:
     """Ping every part; 503 with the names of those that fail."""
-    failed: dict[str, Any] = await run_in_threadpool(service.ping)
+    failed = await service.ready()
     if service.is_draining:
         failed["server"] = "draining"
     content = {"status": "unavailable" if failed else "ok", "failed": failed}
