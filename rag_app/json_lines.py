@@ -39,7 +39,7 @@ def read_own_lines(
     try:
         if not path.is_file():  # not there yet, or a pipe or a terminal
             return found
-        with path.open("rb") as file:
+        with path.open("rb") as file:  # as bytes: a torn line may end within a character
             while head := file.read(len(start)):
                 line, result = head, None
                 if start.startswith(head):  # else no more is read: the line may be the whole file

@@ -38,7 +38,7 @@ class Part(Generic[T]):
         with self._lock:
             self._check()
             if not self._made:
-                self._made.append(self._make())
+                self._made.append(self._make())  # what fails is tried again by the next who asks
             made = self._made[0]
         if self._is_closed:  # by another thread, which did not wait for what was being made
             self.close()

@@ -12,6 +12,7 @@ from rag_app.config.sections import Config
 
 Name = tuple[int, str]
 
+# Weak, since a name must not keep an app that nobody uses any more.
 _apps: WeakValueDictionary[Name, Any] = WeakValueDictionary()
 _arrived: dict[Name, Any] = {}
 """Apps that came out of pickles, until the process ends: a pool's worker is given the same engine

@@ -159,6 +159,7 @@ class RagSynthesizer(BaseSynthesizer):
             task = _task(asked, self.pack(asked.query_str, nodes))
             said = self.get_response(asked.query_str, task.texts, task=task)
             response = _response(said, task, additional_source_nodes)
+            # Here, with the response: the block's end would end it without.
             event.on_end(payload={EventPayload.RESPONSE: response})
         _DISPATCHER.event(SynthesizeEndEvent(query=asked, response=response))
         return response

@@ -73,6 +73,7 @@ class QueryEngine(Remade, RetrieverQueryEngine):
     ) -> list[NodeWithScore]:
         """Run those that block where other blocking steps run, not in the loop's own threads."""
         for each in self._node_postprocessors:
+            # LlamaIndex's own `_apostprocess_nodes` runs the blocking one in the loop's threads.
             if type(each)._apostprocess_nodes is BaseNodePostprocessor._apostprocess_nodes:
                 nodes = await self._runner.run(each.postprocess_nodes, nodes, query_bundle)
             else:

@@ -234,6 +234,7 @@ def _answer_figures(
         "f1": token_f1(said, question.answers),
         "contains": contains(said, question.answers),
         "cites": float(bool(cited)),
+        # Of an answer that cites nothing there is no precision, rather than one of 0.
         "citation_precision": sum(cited) / len(cited) if cited else None,
         "answered": float(not gives_none),
     }

@@ -69,7 +69,7 @@ def hit_curves(curves: Sequence[tuple[str, Sequence[float]]]) -> Markup:
     ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if k <= depth]
     x = _Axis(
         0.0,
-        math.log(max(depth, 2)),
+        math.log(max(depth, 2)),  # of 1 it is 0: an axis without length
         LEFT,
         WIDTH - RIGHT,
         [(math.log(k), str(k)) for k in ticks],

@@ -118,6 +118,7 @@ def find_gold(
     found: dict[str, list[str]] = {key: [] for key in relevances}
     for document in store.documents().values():
         keys = [*everywhere, *by_name[PurePosixPath(document.path).name]]
+        # Documents that no question asks for are not read.
         for node in store.nodes_of(document.id) if keys else ():
             text = node.get_content()
             for key in keys:

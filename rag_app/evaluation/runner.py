@@ -169,6 +169,7 @@ class Runner:
             yield outcome
 
     def _pack(self, question: EvalQuestion, nodes: Sequence[NodeWithScore]) -> Packed:
+        # More was retrieved than is packed, for the figures that look deeper.
         best = nodes[: self.similarity_top_k]
         return (
             self.synthesizer.pack(question.question, best) if self.synthesizer else keep_all(best)

@@ -31,6 +31,7 @@ def p_of_mean(values: Values, baseline: Values, seed: int = 0) -> float:
     if not len(differences):
         return 1.0
     sizes = np.abs(differences)
+    # All ways to swap them can be counted without trying any.
     if np.allclose(sizes, sizes[0]):
         ups = int((differences > 0).sum())
         return float(stats.binomtest(ups, len(differences), 0.5).pvalue)
