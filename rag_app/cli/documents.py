@@ -66,6 +66,7 @@ def ingest_command(
     from rag_app.ingestion.run import ingest  # LlamaIndex, Milvus: 3 s
 
     def ask(question: str) -> bool:
+        # Names of folders are in the question, and may hold what a terminal obeys.
         return yes or click.confirm(one_line(f"{question}; do it?"), err=True)
 
     with _stop_on_interrupt() as stop, _ingest_bar() as progress:
@@ -133,6 +134,7 @@ def _ingest_bar() -> Iterator["Callable[[IngestProgress], None]"]:
                     length=_STEPS,
                     label="ingesting",
                     show_eta=False,
+                    # Nothing is told yet when click draws the bar for the first time.
                     item_show_func=lambda each: _rate(each) if each else "",
                     file=sys.stderr,
                 )

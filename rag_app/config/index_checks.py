@@ -87,6 +87,7 @@ def _relation_faults(
     """Yield what is right alone and wrong together."""
     for param in kind.search_params:
         value = searched.get(param.name)
+        # What is no number of its range was told above.
         if param.top_k and param.accepts(value) and value is not None and value < top_k:
             yield Fault(
                 "search_params",
@@ -105,6 +106,7 @@ def _relation_faults(
         ("graph_degree", "intermediate_graph_degree", True),
         ("min_iterations", "max_iterations", False),
     ):
+        # Of a pair one may be built with and the other searched with, as nlist and nprobe.
         values = {**params, **searched}
         low, high = _number(values.get(small)), _number(values.get(large))
         # 0 leaves the number of iterations to Milvus, and is no limit.

@@ -23,6 +23,7 @@ _SETTLED_AFTER = 2.0
 def model_folder(model: str) -> Path | None:
     """Return where a model lies on this machine; None for a hub name, or a package not here."""
     if model.startswith(PACKAGE_PREFIX):
+        # Found and not imported: all that is wanted is the folder beside it.
         spec = find_spec(model.removeprefix(PACKAGE_PREFIX))
         return Path(spec.origin).with_name("model") if spec and spec.origin else None
     path = Path(os.path.expanduser(model))  # noqa: PTH111 - leaves a "~name" that nobody has

@@ -293,6 +293,8 @@ class LLMSection(Section):
     def _backend_is_known(cls, value: str) -> str:
         if value in LLM_BACKENDS:
             return value
+        # Only where the name is none of ours: nobody else waits until
+        # the packages are looked through.
         others = find_offered("rag_app.llms", "LLM backend")
         if value not in others:
             raise ValueError(f"no LLM backend; use one of {', '.join([*LLM_BACKENDS, *others])}")

@@ -47,6 +47,7 @@ class ServerSection(Section):
     def _url_is_http(cls, value: str) -> str:
         if value:
             check_url(value, ("http", "https"), "none: this URL is shown to everyone")
+        # Paths that begin with a slash are put behind it.
         return value.rstrip("/")
 
     @property

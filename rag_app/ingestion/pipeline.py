@@ -213,6 +213,7 @@ class Pipeline:
                 nodes = nodes[cut:]
                 yield window
                 window, most = _Window(), min(2 * most, WINDOW)
+                # In the middle of a file: the next run finds these rows, and takes their vectors.
                 if self._tally.stop.is_set():
                     return
             window.nodes += nodes
@@ -338,6 +339,7 @@ class _Progress:
             self._done = self._done if files is None else files
             self._bytes += bytes_
             self._nodes += nodes
+            # Files' shares are fractions of their sizes, and may not add up to the whole.
             share = 1.0 if self._done == self._files else min(self._bytes / self._total, 1.0)
             seconds = time.perf_counter() - self._started
             # Within the lock: two threads tell, and whoever draws is called by one at a time.

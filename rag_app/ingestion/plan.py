@@ -234,6 +234,7 @@ class _Planner:
         there = set(self._hashes.values())
         for document, file in self._in_scope(found.tops):
             root = document.folder if file == document.file else found.tops[0]
+            # The walk passed these places over: what was read there before may be there still.
             unseen = next((p for p in (file, *file.parents) if p in found.unseen), None)
             seen = absence.look_for(root, file) if unseen is None else unseen
             if isinstance(seen, Doubt) and seen.is_bare:

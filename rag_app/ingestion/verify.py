@@ -116,6 +116,7 @@ def _find_duplicates(store: CollectionStore) -> dict[str, list[str]]:
 
 
 def _wrong(document_id: str, text: str, ids: list[str]) -> list[str]:
+    # From the second on: the first of each text was left out where it was right.
     right = {node_id(document_id, text, occurrence) for occurrence in range(1, len(ids) + 1)}
     return [id_ for id_ in ids if id_ not in right]
 
