@@ -67,6 +67,10 @@ class ClosedError(InputError):
     def __init__(self) -> None:
         super().__init__("this RagApp is closed", "make another one: RagApp(config)")
 
+    def __reduce__(self) -> tuple[type["ClosedError"], tuple[()]]:
+        # Python would make it anew with its message, which it does not take.
+        return ClosedError, ()
+
 
 class SessionBusyError(InputError):
     """A conversation that is asked by two callers at once."""

@@ -15,7 +15,8 @@ from rag_app import RagApp, build_query_engine, load_config
 from rag_app.app import build_retriever
 from rag_app.config.portable import with_secrets, without_secrets
 from rag_app.config.sections import Config
-from rag_app.errors import ClosedError, ConfigError
+from rag_app.errors import ClosedError, ConfigError, InputError
+from rag_app.llms.replicas import RefusedRequestError
 from rag_app.questions import Question
 from tests.conftest import FakeEmbedder
 from tests.test_app import EchoLLM
@@ -115,3 +116,12 @@ def test_secrets_of_the_environment_are_not_in_the_pickle(
     monkeypatch.delenv("RAG_APP_LLM__API_KEY")
     with pytest.raises(ConfigError, match="RAG_APP_LLM__API_KEY, which is not set"):
         with_secrets(travelled)
+
+
+def test_errors_come_out_of_a_pickle_as_they_went_in() -> None:
+    refused = RefusedRequestError("no", "ask again", 422, "too long")
+    for error in (ClosedError(), refused, InputError("what", "try")):
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+    assert pickle.loads(pickle.dumps(refused)).status == 422

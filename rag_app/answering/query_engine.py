@@ -11,6 +11,7 @@ from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from rag_app.answering.base import RagSynthesizer
+from rag_app.callbacks import own_callbacks
 from rag_app.recipe import Remade
 from rag_app.retrieval.retriever import Retriever
 from rag_app.runner import Runner
@@ -37,7 +38,7 @@ class QueryEngine(Remade, RetrieverQueryEngine):
             retriever=retriever,
             response_synthesizer=synthesizer,
             node_postprocessors=list(node_postprocessors),
-            callback_manager=callback_manager or CallbackManager(),
+            callback_manager=callback_manager or own_callbacks(),
         )
         self._runner = runner
         self._replaced: dict[str, BasePromptTemplate] = {}

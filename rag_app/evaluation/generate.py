@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from llama_index.core.callbacks import CallbackManager
 from llama_index.core.evaluation import DatasetGenerator
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.schema import TextNode
 
 from rag_app.answering.fencing import Neutralizer
+from rag_app.callbacks import own_callbacks
 from rag_app.evaluation.relevance import fold
 from rag_app.llms import PackableLLM
 from rag_app.milvus.collection import CollectionStore
@@ -179,7 +179,7 @@ async def _ask_one(node: TextNode, llm: PackableLLM) -> list[tuple[str, str]]:
     generator: Any = DatasetGenerator(
         [TextNode(text=neutralize(node.text))],
         llm=llm,
-        callback_manager=CallbackManager(),
+        callback_manager=own_callbacks(),
         num_questions_per_chunk=1,
         text_qa_template=_QUOTE,
         question_gen_query=_ASK,

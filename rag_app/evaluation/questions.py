@@ -119,7 +119,7 @@ def sample(questions: Sequence[EvalQuestion], number: int | None, seed: int) -> 
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # JSON has U+2028 as it is
         if line.strip():
             # Parsed by the caller, for whom a bad line is one line's error.
             yield number, lambda line=line: _parsed(line)
@@ -171,7 +171,7 @@ def _question(line: int, row: Any) -> EvalQuestion:
     passages = _texts(row, "contexts") + (_texts(row, "paragraph") if paragraph else ())
     return EvalQuestion(
         line=line,
-        id=str(row.get("id", line)),
+        id=str(line if row.get("id") is None else row["id"]),
         question=question.strip(),
         answers=None if answers is None else _texts(row, "answers"),
         file=file,

@@ -51,6 +51,10 @@ class RefusedRequestError(LLMError):
         self.status = status
         self.said = said
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would make it anew with its message alone.
+        return RefusedRequestError, (self.message, self.remedy, self.status, self.said)
+
 
 class Replicas:
     """The servers' addresses, and which of them were down when last tried. Safe for threads.

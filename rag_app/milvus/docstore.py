@@ -45,9 +45,7 @@ class _Rows(BaseKVStore):
         self._store = store
 
     def get(self, key: str, collection: str = "") -> dict[str, Any] | None:
-        if collection.endswith(
-            (DEFAULT_COLLECTION_DATA_SUFFIX, DEFAULT_METADATA_COLLECTION_SUFFIX)
-        ):
+        if collection.endswith(_OF_NODES):
             nodes = self._store.get_nodes([key])
         else:
             of_document = MetadataFilter(key="doc_id", value=key)

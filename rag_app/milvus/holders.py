@@ -40,4 +40,5 @@ def holding(uri: str) -> Iterator[None]:
 
 
 def _place(uri: str) -> str:
-    return uri if "://" in uri else os.path.realpath(uri)
+    # Not where a link leads: Milvus Lite, too, takes two paths for two databases.
+    return uri if "://" in uri else os.path.abspath(uri)  # noqa: PTH100

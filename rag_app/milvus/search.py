@@ -111,12 +111,19 @@ class MilvusSearch:
         return backgrounds(asked.vectors, self._sample, self.index.metric)
 
     def _rows_at_random(self) -> Vectors:
-        """Return the vectors of about `SAMPLE` rows: ids are digests, so any range is a draw."""
+        """Return the vectors of about `SAMPLE` rows: ids are digests, so any range is a draw.
+
+        Another program's ids are whatever it likes; where a range holds too few, the first rows
+        have to do.
+        """
         (counted,) = self._call("query", filter="", output_fields=["count(*)"])
         share = SAMPLE / max(counted["count(*)"], 1)
         # A draw has only about the number that is asked for: hence twice that as its limit.
         drawn = "" if share >= 1 else f'id < "{int(share * 16**8):08x}"'
-        rows = self._call("query", filter=drawn, output_fields=[VECTOR_FIELD], limit=2 * SAMPLE)
+        fields = [VECTOR_FIELD]
+        rows = self._call("query", filter=drawn, output_fields=fields, limit=2 * SAMPLE)
+        if drawn and len(rows) < SAMPLE // 2:
+            rows = self._call("query", filter="", output_fields=fields, limit=SAMPLE)
         return np.array([row[VECTOR_FIELD] for row in rows], dtype=np.float32)
 
     def _search(

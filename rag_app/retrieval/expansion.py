@@ -120,7 +120,11 @@ def _join(group: list[NodeWithScore], pieces: Sequence[TextNode]) -> NodeWithSco
 
 def _continuation(one: TextNode, other: TextNode) -> str:
     """Return what `other` adds to `one`: not the end of `one` that it repeats."""
-    for length in range(min(len(one.text), len(other.text)), 0, -1):
+    longest = min(len(one.text), len(other.text))
+    if one.end_char_idx is not None and other.start_char_idx is not None:
+        # Two nodes that share no text may still end and begin with the same letter.
+        longest = min(longest, one.end_char_idx - other.start_char_idx)
+    for length in range(longest, 0, -1):
         if one.text.endswith(other.text[:length]):
             return other.text[length:]
     return f"\n{other.text}"

@@ -152,13 +152,16 @@ def _hybrid(rows: Searchable, asked: Asked, section: RetrievalSection) -> list[l
 
 def _mmr(rows: Searchable, asked: Asked, section: RetrievalSection) -> list[list[Hit]]:
     limit = max(section.candidates, section.similarity_top_k)
+    found = rows.search_vectors(asked, limit, with_vectors=True)
     return [
-        _with_variety(hits, section.similarity_top_k, section.mmr_threshold)
-        for hits in rows.search_vectors(asked, limit, with_vectors=True)
+        _with_variety(hits, question, section.similarity_top_k, section.mmr_threshold)
+        for question, hits in zip(asked.vectors, found, strict=True)
     ]
 
 
-def _with_variety(hits: list[Hit], number: int, threshold: float) -> list[Hit]:
+def _with_variety(
+    hits: list[Hit], question: Sequence[float], number: int, threshold: float
+) -> list[Hit]:
     """Choose by nearness to the question, less the nearness to what was chosen.
 
     Carbonell and Goldstein, "The use of MMR" (1998). LlamaIndex's own looks at the last chosen one
@@ -169,8 +172,10 @@ def _with_variety(hits: list[Hit], number: int, threshold: float) -> list[Hit]:
     import numpy as np  # 0.1 s, which a look at the configuration need not wait for
 
     vectors = np.array([hit.vector for hit in hits], dtype=np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    relevance = np.array([hit.score for hit in hits])
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    # Cosines both: the score may be a distance, or grow with the vectors' lengths.
+    asked = np.array(question, dtype=np.float32)
+    relevance = vectors @ (asked / max(float(np.linalg.norm(asked)), 1e-12))
     likeness = np.full(len(hits), -np.inf)  # to the most similar one that was chosen
     chosen = [0]
     while len(chosen) < min(number, len(hits)):

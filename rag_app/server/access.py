@@ -1,5 +1,6 @@
 """Who is asking: the key of a request, what its role covers, and how often it may come."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from rag_app.retrieval.filter_text import parse_filter
 from rag_app.server.errors import RequestError
 from rag_app.server.keys import Key, Role
 from rag_app.server.service import Service
+
+_LOG = logging.getLogger("rag_app.server")
 
 ANYONE = Key(name="", role="admin", digest="")
 """Whoever can reach a server that never had a key: it listens on loopback only."""
@@ -47,7 +50,15 @@ def bearer(request: Request, service: Service) -> Key:
         401 without one that may be used, 429 if it came too often.
     """
     # Revoked keys count, too: revoking the last one must not open the server to everyone.
-    if not service.keys.all():
+    try:
+        keys = service.keys.all()
+    except ConfigError as error:
+        _LOG.error("%s", error)
+        message = "the server cannot read its keys; its log says more"
+        raise RequestError(503, message, code="no_keys") from None
+    # Nor does a file that is emptied or gone: who once asked for keys does so for ever.
+    is_open = service.config.server.is_loopback and not service.keys.has_had_keys
+    if not keys and is_open:
         return ANYONE
     # The scheme's case is free (RFC 9110, section 11.1).
     scheme, _, given = request.headers.get("authorization", "").partition(" ")

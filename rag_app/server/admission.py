@@ -1,6 +1,7 @@
 """How much is let in: so many at once, so many that wait, so many of each key; then 429."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -108,7 +109,7 @@ class Allowances:
         if left < 1:
             self._buckets[key.digest] = (left, now)
             # "Retry-After: 0" would have the client come back at once.
-            wait = max(1, round((1 - left) / rate))
+            wait = math.ceil((1 - left) / rate)
             raise RequestError(
                 429,
                 f"the key {key.name!r} may make {key.rate} requests",

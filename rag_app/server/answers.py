@@ -214,7 +214,10 @@ async def _from_documents(
 ) -> AsyncGenerator[str, None]:
     overrides = options.overrides()
     if app.answers_by_llm:
-        overrides |= {**sampling, "instructions": conversation.instructions}
+        overrides |= sampling
+        if conversation.instructions:
+            own = app.config.prompt.instructions
+            overrides["instructions"] = f"{own}\n{conversation.instructions}".strip()
     # A request's own filter only ever narrows: it is joined to the key's, and replaces nothing.
     filters = filters_of(key, parse_filter(options.filter))
     # In a thread: it may load the reranker, while other answers stream on this loop.

@@ -46,7 +46,6 @@ def make_application(config: Config, provider: "TracerProvider | None" = None) -
         yield
         # In this order: ingests write through the parts, and what the
         # parts do to the end is traced.
-        service.is_draining = True
         await service.ingests.close()
         await run_in_threadpool(service.close)
         if tracing is not None:
@@ -78,7 +77,7 @@ def make_application(config: Config, provider: "TracerProvider | None" = None) -
             # Outermost: a preflight has no route of its own, and a refusal without these headers
             # could not be read by the page.
             CORSMiddleware,
-            allow_origins=config.server.cors_origins,
+            allow_origins=[each.lower().rstrip("/") for each in config.server.cors_origins],
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
         )

@@ -11,6 +11,7 @@ from llama_index.core.llms import ChatMessage, MessageRole
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.prompts import PromptTemplate
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 
 from rag_app.answering.fencing import Neutralizer
 from rag_app.llms import PackableLLM
@@ -140,7 +141,7 @@ async def condense(llm: PackableLLM, conversation: Conversation) -> str:
     return await llm.apredict(
         DEFAULT_PROMPT,
         question=neutralize(conversation.question),
-        chat_history=neutralize(messages_to_history_str(memory.get())),
+        chat_history=neutralize(messages_to_history_str(await run_in_threadpool(memory.get))),
     )
 
 

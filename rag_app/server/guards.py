@@ -47,7 +47,7 @@ class HostGuard:
             return None
         # With the port: another port is another program. A page without
         # an origin says "null", which is no Host.
-        if urlsplit(origin).netloc.lower() != hosts[0].lower():
+        if _place(origin) != hosts[0].lower():
             message = "pages of another server may not call this one (server.cors_origins)"
             return RequestError(403, message, code="unknown_origin")
         return None
@@ -102,6 +102,13 @@ class BodyGuard:
 # FastAPI makes a 400 of any `Exception` that comes while it reads a body.
 class _TooLargeError(BaseException):
     """A body that grew too large: no handler of ordinary errors is to answer it."""
+
+
+def _place(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _hostname(host: str) -> str:

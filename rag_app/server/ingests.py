@@ -15,6 +15,7 @@ from rag_app.app import RagApp
 from rag_app.errors import RagAppError
 from rag_app.schema import IngestProgress, IngestReport
 from rag_app.server.errors import RequestError, as_request_error
+from rag_app.server.keys import Key
 from rag_app.server.uploads import Upload
 
 MOST_WAITING = 1000
@@ -89,9 +90,10 @@ class Ingests:
         """Return the ingests into a collection, the oldest first."""
         return [each for (name, _), each in self._all.items() if name == collection]
 
-    def count(self, collection: str) -> dict[str, int]:
-        """Count the ingests into a collection that are not done, by state."""
-        states = [each.status for each in self.of(collection)]
+    def count(self, collection: str, key: Key) -> dict[str, int]:
+        """Count the ingests into a collection that are not done and a key may see, by state."""
+        seen = [each for each in self.of(collection) if each.upload.may_be_seen_by(key)]
+        states = [each.status for each in seen]
         return {name: states.count(name) for name in ("in_progress", "failed", "cancelled")}
 
     def forget(self, collection: str, id_: str) -> None:

@@ -78,6 +78,7 @@ class KeyFile:
         self._lock = threading.Lock()
         self._seen: tuple[int, int] | None = None
         self._keys: tuple[Key, ...] = ()
+        self.has_had_keys = False
 
     def all(self) -> tuple[Key, ...]:
         """Return all keys, revoked ones included, in the order in which they were made.
@@ -95,6 +96,7 @@ class KeyFile:
                 if (seen := (stat.st_mtime_ns, stat.st_size)) != self._seen:
                     self._keys = _parse(self._path.read_text(encoding="utf-8"))
                     self._seen = seen
+                    self.has_had_keys = self.has_had_keys or bool(self._keys)
             except FileNotFoundError:
                 self._keys, self._seen = (), None
             # The last two: JSON, but of another shape.
@@ -141,7 +143,7 @@ class KeyFile:
         if role not in ROLES:
             raise InputError(f"there is no role {role!r}", f"use one of {', '.join(ROLES)}")
         for collection in collections:
-            if not re.match(COLLECTION_NAME, collection):
+            if not re.fullmatch(COLLECTION_NAME, collection):
                 raise InputError(
                     f"{collection!r} is no name of a collection",
                     "see which there are: rag-app collections list",
@@ -190,7 +192,11 @@ class KeyFile:
             temporary = self._path.with_suffix(f".{os.getpid()}")
             # Its owner's alone before there is anything in it.
             temporary.touch(mode=0o600)
-            temporary.write_text(f"{text}\n", encoding="utf-8")
+            with temporary.open("w", encoding="utf-8") as out:
+                out.write(f"{text}\n")
+                out.flush()
+                # Else a crash could leave the new name with nothing behind it: nobody gets in then.
+                os.fsync(out.fileno())
             temporary.replace(self._path)
 
 

@@ -13,6 +13,9 @@ from rag_app.server.admission import Admission
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
+_METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+
+
 class Metrics:
     """The counters of one server; nothing of them is global."""
 
@@ -108,5 +111,6 @@ class RequestMetrics:
         finally:
             # The route's pattern, never the path: a client could make any number of those.
             route = getattr(scope.get("route"), "path", "other")
-            method = scope["method"] if route != "other" else "other"
+            # Nor the method as it came: HTTP takes any word for one.
+            method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.add_request(method, route, status, time.perf_counter() - started)

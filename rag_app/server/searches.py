@@ -8,6 +8,7 @@ from llama_index.core.schema import NodeWithScore
 from llama_index.core.vector_stores.types import MetadataFilters
 from starlette.concurrency import run_in_threadpool
 
+from rag_app.server.conversation import rewrite
 from rag_app.server.service import Service
 
 
@@ -17,8 +18,15 @@ async def search_each(
     queries: Sequence[str],
     filters: MetadataFilters | None,
     overrides: Mapping[str, Any],
-) -> list[list[NodeWithScore]]:
+    *,
+    rewrites: bool = False,
+) -> tuple[list[str], list[list[NodeWithScore]]]:
     """Find nodes for each query, best first; all of it takes one place among the questions.
+
+    Parameters
+    ----------
+    rewrites
+        Whether the model writes each query anew first; what it wrote is returned as well.
 
     Raises
     ------
@@ -35,7 +43,11 @@ async def search_each(
             retriever = await run_in_threadpool(
                 lambda: app.retriever(filters=filters, **_wide(service, overrides))
             )
-            return list(await asyncio.gather(*(retriever.aretrieve(query) for query in queries)))
+            asked = list(queries)
+            if rewrites:
+                asked = await asyncio.gather(*(rewrite(app.llm, query) for query in asked))
+            found = await asyncio.gather(*(retriever.aretrieve(query) for query in asked))
+            return asked, list(found)
 
 
 def _wide(service: Service, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,6 @@ class Service:
             config.server.uploads_folder, int(config.documents.max_file_size_mb * 1e6)
         )
         self.ready = Readiness(self.ping)
-        self.is_draining = False
         self._root = RagApp(config)
         self._apps: dict[str, RagApp] = {}
         self._lock = threading.Lock()

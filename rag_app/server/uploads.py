@@ -19,7 +19,7 @@ from rag_app.server.errors import RequestError
 from rag_app.server.keys import Key
 
 # What is named otherwise is not of this server's making: it is neither shown nor removed.
-_FOLDER = re.compile(r"([0-9a-f]{16})-([\w.@-]{0,64})\Z")
+_FOLDER = re.compile(r"[0-9a-f]{16}-([0-9a-f]{0,16})\Z")
 _BLOCK = 1 << 20
 _LONGEST_NAME = 200
 """Bytes; file systems take 255."""
@@ -32,7 +32,7 @@ class Upload:
     Attributes
     ----------
     owner
-        The name of the key that uploaded it; empty: there was none.
+        Tells the key that uploaded it (`owner_of`); empty: there was none.
     """
 
     file: SourceFile
@@ -52,6 +52,10 @@ class Upload:
     def path(self) -> Path:
         """Where it lies."""
         return self.file.absolute
+
+    def may_be_seen_by(self, key: Key) -> bool:
+        """Whether it is the key's own, or the key an admin's."""
+        return key.may("admin") or self.owner == owner_of(key)
 
 
 class Uploads:
@@ -77,7 +81,7 @@ class Uploads:
         RequestError
             413 if it is too large, 507 if there is no room for it.
         """
-        folder = self._folder / f"{secrets.token_hex(8)}-{key.name}"
+        folder = self._folder / f"{secrets.token_hex(8)}-{owner_of(key)}"
         file = SourceFile(safe_name(name), folder)
         try:
             folder.mkdir(parents=True, mode=0o700)
@@ -101,12 +105,12 @@ class Uploads:
             if isinstance(error, OSError):
                 raise RequestError(507, "the file could not be kept", code="no_room") from error
             raise
-        return Upload(file, key.name)
+        return Upload(file, owner_of(key))
 
     def all(self, key: Key) -> list[Upload]:
         """Return the files that a key may see, the oldest first: its own, an admin's all."""
         return sorted(
-            (each for each in self._found() if key.may("admin") or each.owner == key.name),
+            (each for each in self._found() if each.may_be_seen_by(key)),
             key=lambda each: (each.path.stat().st_mtime, each.id),
         )
 
@@ -119,7 +123,7 @@ class Uploads:
             404 if there is none of this id, or it is another's.
         """
         for each in self._found():
-            if each.id == id_ and (key.may("admin") or each.owner == key.name):
+            if each.id == id_ and each.may_be_seen_by(key):
                 return each
         raise RequestError(404, f"there is no file {id_!r}", code="file_not_found", param="file_id")
 
@@ -135,7 +139,12 @@ class Uploads:
                 continue
             for file in folder.iterdir():
                 if not file.name.startswith("."):
-                    yield Upload(SourceFile(file.name, folder), match[2])
+                    yield Upload(SourceFile(file.name, folder), match[1])
+
+
+def owner_of(key: Key) -> str:
+    """Return what tells a key from all others, those of its name that were revoked included."""
+    return key.digest[:16]
 
 
 def file_id(document_id: str) -> str:
@@ -150,8 +159,10 @@ def safe_name(name: str) -> str:
         c if unicodedata.category(c)[0] != "C" else "_" for c in unicodedata.normalize("NFC", base)
     )
     # A leading dot would hide it from every list, and from the ingest.
-    stem, dot, kind = shown.strip().lstrip(".").rpartition(".")
-    kind = kind[:20]
+    bare = shown.strip().lstrip(".")
+    stem, dot, kind = bare.rpartition(".")
+    if not dot or len(kind) > 20:
+        stem, dot, kind = bare, "", ""
     # Cut at the stem: the suffix says who reads the file. In bytes, as file systems count.
     while len(f"{stem}{dot}{kind}".encode()) > _LONGEST_NAME:
         stem = stem[:-1]

@@ -6,7 +6,7 @@ from llama_index.core.schema import NodeRelationship, NodeWithScore, RelatedNode
 
 from rag_app.answering.packing import pack
 from rag_app.milvus.rows import Span
-from rag_app.retrieval.expansion import Passage, expand, shrink
+from rag_app.retrieval.expansion import Passage, _continuation, expand, shrink
 
 
 def document(name: str, number: int = 10) -> list[TextNode]:
@@ -109,3 +109,11 @@ def test_neighbours_are_kept_where_the_window_has_room_the_best_hits_first() -> 
     assert fit(5) == ["[a6]", "[b4][b5][b6]"]
     assert fit(3) == ["[a6]", "[b5]"]
     assert fit(1) == ["[b5]"]
+
+
+def test_equal_letters_are_no_overlap() -> None:
+    one = TextNode(text="The cats", start_char_idx=0, end_char_idx=8)
+    other = TextNode(text="some dogs", start_char_idx=9, end_char_idx=18)
+    assert _continuation(one, other) == "\nsome dogs"
+    overlapping = TextNode(text="cats sleep", start_char_idx=4, end_char_idx=14)
+    assert _continuation(one, overlapping) == " sleep"

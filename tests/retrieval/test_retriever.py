@@ -295,10 +295,10 @@ def test_variety_by_hand() -> None:
         Hit("same", 0.89, [0.999, 0.01]),
         Hit("other", 0.5, [0.0, 1.0]),
     ]
-    order = [hit.id for hit in _with_variety(hits, 3, 0.5)]
+    order = [hit.id for hit in _with_variety(hits, [0.9, 0.5], 3, 0.5)]
     assert order == ["best", "other", "same"]
-    assert [hit.id for hit in _with_variety(hits, 2, 1.0)] == ["best", "same"]
-    assert _with_variety([], 3, 0.5) == []
+    assert [hit.id for hit in _with_variety(hits, [0.9, 0.5], 2, 1.0)] == ["best", "same"]
+    assert _with_variety([], [0.9, 0.5], 3, 0.5) == []
 
 
 def test_variety_looks_at_all_that_were_chosen() -> None:
@@ -308,7 +308,7 @@ def test_variety_looks_at_all_that_were_chosen() -> None:
         Hit("like a", 0.79, [1.0, 0.01, 0.0]),
         Hit("c", 0.4, [0.0, 0.0, 1.0]),
     ]
-    assert [hit.id for hit in _with_variety(hits, 3, 0.5)] == ["a", "b", "c"]
+    assert [hit.id for hit in _with_variety(hits, [0.7, 0.6, 0.4], 3, 0.5)] == ["a", "b", "c"]
 
 
 def test_llamaindex_retrievers_know_the_modes(build: Build, make_config: MakeConfig) -> None:

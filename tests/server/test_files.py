@@ -183,6 +183,7 @@ def test_uploads_are_the_servers_own(running: Running) -> None:
         (".hidden.md", "hidden.md"),
         ("a\x00b\n.md", "a_b_.md"),
         ("\u202egpj.md", "_gpj.md"),
+        ("a long name without any suffix", "a long name without any suffix"),
         ("ä" * 300 + ".pdf", "ä" * 98 + ".pdf"),
     ],
 )

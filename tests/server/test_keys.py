@@ -75,7 +75,9 @@ def test_damaged_file_lets_nobody_in(ingested: Config, serve: Serve, content: st
     with serve(ingested) as server:
         Path(ingested.server.keys_file).write_text(content)
         with server.http() as client:
-            assert client.get("/v1/models").status_code == 400
+            refused = client.get("/v1/models")
+            assert refused.status_code == 503
+            assert "keys.json" not in refused.text
     with pytest.raises(ConfigError, match=r"keys\.json cannot be read"):
         make_application(ingested)
 
@@ -96,6 +98,7 @@ def test_other_machines_need_a_key(ingested: Config) -> None:
 
 
 def test_server_asks_for_a_key_as_soon_as_there_is_one(ingested: Config, serve: Serve) -> None:
+    file: Any = Path(ingested.server.keys_file)
     with serve(ingested) as server:
         assert ask(server.openai()).choices
         keys = KeyFile(ingested.server.keys_file)
@@ -108,6 +111,10 @@ def test_server_asks_for_a_key_as_soon_as_there_is_one(ingested: Config, serve: 
             ask(server.openai(key))
         with pytest.raises(openai.AuthenticationError):
             ask(server.openai()), "revoking the last one does not open the door"
+        for remove in (lambda: file.write_text('{"keys": []}'), file.unlink):
+            remove()
+            with pytest.raises(openai.AuthenticationError):
+                ask(server.openai())
 
 
 def test_collections_of_others_are_not_there(ingested: Config, serve: Serve) -> None:

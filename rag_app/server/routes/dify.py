@@ -69,7 +69,7 @@ async def _retrieve(body: KnowledgeRequest, request: Request, service: Service) 
     if setting.score_threshold > 0:
         overrides["min_score"] = setting.score_threshold
     filters = filters_of(key, from_dify(body.metadata_condition))
-    (found,) = await search_each(service, body.knowledge_id, [query], filters, overrides)
+    _, (found,) = await search_each(service, body.knowledge_id, [query], filters, overrides)
     return {"records": [_record(node) for node in found]}
 
 

@@ -83,6 +83,7 @@ def _caller(
         for each in service.keys.all():
             if each.name == name and not each.is_revoked:
                 if is_signed(each, collection, document, until, signature):
+                    service.allowances.take(each)
                     return each
                 break
         raise RequestError(403, "this link has ended, or was never one", code="bad_link")

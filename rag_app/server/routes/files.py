@@ -1,26 +1,45 @@
 """``/v1/files``: uploads, which become documents when a vector store is given them."""
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from fastapi import APIRouter, Form, UploadFile
+from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
 from starlette.responses import FileResponse
 
 from rag_app.server.access import Served, Writer
+from rag_app.server.errors import RequestError
 from rag_app.server.uploads import Upload
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
 
-@router.post("")
-async def upload(
-    file: UploadFile,
-    key: Writer,
-    service: Served,
-    purpose: Annotated[Literal["assistants", "user_data"], Form()] = "assistants",
-) -> dict[str, Any]:
+_FORM: dict[str, Any] = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "purpose": {"enum": ["assistants", "user_data"]},
+    },
+}
+
+
+@router.post(
+    "",
+    openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": _FORM}}}},
+)
+async def upload(request: Request, key: Writer, service: Served) -> dict[str, Any]:
     """Keep a file, for a vector store."""
-    kept = await run_in_threadpool(service.uploads.add, file.filename or "", file.file, key)
+    # Read here and not by FastAPI, which would take it in before it knows whose key it is.
+    async with request.form(max_files=1, max_fields=10) as form:
+        file, purpose = form.get("file"), form.get("purpose", "assistants")
+        if not isinstance(file, UploadFile):
+            code = "missing_required_parameter"
+            raise RequestError(400, "file: a file is required", code=code, param="file")
+        if purpose not in _FORM["properties"]["purpose"]["enum"]:
+            message = f"purpose {purpose!r} is not supported: use assistants or user_data"
+            raise RequestError(400, message, code="invalid_value", param="purpose")
+        kept = await run_in_threadpool(service.uploads.add, file.filename or "", file.file, key)
     return _as_json(kept)
 
 

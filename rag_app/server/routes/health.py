@@ -21,8 +21,6 @@ async def health() -> dict[str, str]:
 async def ready(service: Served) -> JSONResponse:
     """Ping every part; 503 with the names of those that fail."""
     failed = await service.ready()
-    if service.is_draining:
-        failed["server"] = "draining"
     content = {"status": "unavailable" if failed else "ok", "failed": failed}
     return JSONResponse(content, status_code=503 if failed else 200)
 

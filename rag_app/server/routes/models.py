@@ -33,5 +33,5 @@ def _model(info: CollectionInfo) -> dict[str, Any]:
         "object": "model",
         "created": 0,  # Milvus does not say
         "owned_by": "rag_app",
-        "rag": {"rows": info.rows, "made_by": info.made_by},
+        "rag": {"made_by": info.made_by},
     }

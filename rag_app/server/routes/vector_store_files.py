@@ -63,14 +63,14 @@ async def list_files(
     """List documents by path, and before them what is on its way or failed."""
     is_new = bool(service.ingests.of(vector_store_id))  # perhaps nothing was ingested before
     app = await _app(vector_store_id, key, service, to_write=is_new)
-    documents = await run_in_threadpool(_documents, app, key, is_new=is_new)
+    documents = await run_in_threadpool(documents_of, app, key, is_new=is_new)
     stored = [_of_document(each, app) for each in documents.values()]
     there = {each["id"] for each in stored}
     under_way = [
         _of_ingest(each, app)
         for each in service.ingests.of(vector_store_id)
         # What is ingested again is both; it is listed once, as the document that it is already.
-        if each.upload.id not in there and (key.may("admin") or each.upload.owner == key.name)
+        if each.upload.id not in there and each.upload.may_be_seen_by(key)
     ]
     rows = [row for row in under_way + stored if filter in {None, row["status"]}]
     if order == "asc":
@@ -143,20 +143,20 @@ async def _app(collection: str, key: Key, service: Service, *, to_write: bool = 
 
 def _ingest(collection: str, file_id: str, key: Key, service: Service) -> Ingest | None:
     ingest = service.ingests.find(collection, file_id)
-    if ingest is None or not (key.may("admin") or ingest.upload.owner == key.name):
+    if ingest is None or not ingest.upload.may_be_seen_by(key):
         return None
     return ingest
 
 
 async def _find(app: RagApp, file_id: str, key: Key) -> StoredDocument:
-    documents = await run_in_threadpool(_documents, app, key)
+    documents = await run_in_threadpool(documents_of, app, key)
     document = documents.get(file_id.removeprefix("file-"))
     if document is None or not file_id.startswith("file-"):
         raise RequestError(404, f"there is no file {file_id!r}", code="file_not_found")
     return document
 
 
-def _documents(app: RagApp, key: Key, *, is_new: bool = False) -> dict[str, StoredDocument]:
+def documents_of(app: RagApp, key: Key, *, is_new: bool = False) -> dict[str, StoredDocument]:
     """Return the documents that a key may see, by id."""
     try:
         documents = app.store.documents()

@@ -1,6 +1,5 @@
 """``/v1/vector_stores``: collections as OpenAI's vector stores, and searches in them."""
 
-import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
@@ -10,11 +9,12 @@ from starlette.concurrency import run_in_threadpool
 
 from rag_app.milvus.admin import CollectionInfo
 from rag_app.server.access import Reader, Served, filters_of
-from rag_app.server.conversation import check_length, rewrite
+from rag_app.server.conversation import check_length
 from rag_app.server.disconnect import until_gone
 from rag_app.server.errors import RequestError
 from rag_app.server.filters import OpenAIFilter, from_openai
 from rag_app.server.keys import Key
+from rag_app.server.routes.vector_store_files import documents_of
 from rag_app.server.searches import search_each
 from rag_app.server.service import Service, vector_store_not_found
 
@@ -50,7 +50,7 @@ class SearchRequest(BaseModel):
 @router.get("")
 async def list_vector_stores(key: Reader, service: Served) -> dict[str, Any]:
     """List the collections that the key may use."""
-    stores = [await _vector_store(info, service) for info in await service.collections(key)]
+    stores = [await _vector_store(info, key, service) for info in await service.collections(key)]
     ids = [store["id"] for store in stores]
     return {
         "object": "list",
@@ -66,7 +66,7 @@ async def show_vector_store(vector_store_id: str, key: Reader, service: Served) 
     """Show one of them."""
     for info in await service.collections(key):
         if info.name == vector_store_id:
-            return await _vector_store(info, service)
+            return await _vector_store(info, key, service)
     raise vector_store_not_found(vector_store_id)
 
 
@@ -98,10 +98,9 @@ async def _search(
     if body.ranking_options.score_threshold > 0:
         overrides["min_score"] = body.ranking_options.score_threshold
     filters = filters_of(key, from_openai(body.filters))
-    if body.rewrite_query:
-        app = await service.app(collection)
-        queries = await asyncio.gather(*(rewrite(app.llm, query) for query in queries))
-    found = await search_each(service, collection, queries, filters, overrides)
+    queries, found = await search_each(
+        service, collection, queries, filters, overrides, rewrites=body.rewrite_query
+    )
     rows = _merged(found)[: body.max_num_results]
     return {
         "object": "vector_store.search_results.page",
@@ -122,10 +121,10 @@ def _merged(found: list[list[NodeWithScore]]) -> list[NodeWithScore]:
     return list(rows.values())
 
 
-async def _vector_store(info: CollectionInfo, service: Service) -> dict[str, Any]:
+async def _vector_store(info: CollectionInfo, key: Key, service: Service) -> dict[str, Any]:
     app = await service.app(info.name)
-    documents = await run_in_threadpool(app.store.documents)
-    counts = {**service.ingests.count(info.name), "completed": len(documents)}
+    documents = await run_in_threadpool(documents_of, app, key)
+    counts = {**service.ingests.count(info.name, key), "completed": len(documents)}
     return {
         "id": info.name,
         "object": "vector_store",
@@ -136,7 +135,7 @@ async def _vector_store(info: CollectionInfo, service: Service) -> dict[str, Any
         "file_counts": {**counts, "total": sum(counts.values())},
         "last_active_at": None,
         "metadata": {},
-        "rag": {"rows": info.rows},
+        "rag": {"nodes": sum(document.nodes for document in documents.values())},
     }
 
 
