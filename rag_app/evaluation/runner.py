@@ -206,8 +206,10 @@ class Runner:
         for index in sorted(set(range(len(questions))) - set(asked)):
             yield index, CompletionResponse(text=NOTHING_RELEVANT)
         prompts = [packed[index].prompt for index in asked]
-        for position, reply in self.llm.generate_each(prompts, **self._asking):
-            yield asked[position], reply
+        # An interrupted run must not leave its requests to the model.
+        with closing(self.llm.generate_each(prompts, **self._asking)) as replies:
+            for position, reply in replies:
+                yield asked[position], reply
 
     def _outcome(
         self, question: EvalQuestion, nodes: Sequence[NodeWithScore], packed: Packed

@@ -71,9 +71,11 @@ class LoopThread:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
-            await last()
-            await self._loop.shutdown_asyncgens()
-            self._loop.stop()
+            try:
+                await last()
+                await self._loop.shutdown_asyncgens()
+            finally:  # whatever they fail on, the thread has to end
+                self._loop.stop()
 
         asyncio.run_coroutine_threadsafe(end(), self._loop)
         # A finalizer may run in this very thread, which cannot wait for its own end.
