@@ -96,23 +96,30 @@ class Answer:
         """Of the answer; 0 where no model was asked, or nobody counted."""
         return int(self.told.get("completion_tokens") or 0)
 
+    def cited(self) -> list[tuple[int, int, Source]]:
+        """Return where the text cites a source: start and end of the brackets, and the source."""
+        by_number = {source.number: source for source in self.sources}
+        return [
+            (start, end, by_number[number])
+            for start, end, numbers in cited_places(self.text)
+            for number in numbers
+            # A model can write a number that no context has.
+            if number in by_number
+        ]
+
     def annotations(self, links: Links) -> list[dict[str, Any]]:
         """Return OpenAI's ``url_citation`` of each number that the answer cites."""
-        by_number = {source.number: source for source in self.sources}
         return [
             {
                 "type": "url_citation",
                 "url_citation": {
                     "start_index": start,
                     "end_index": end,
-                    "title": _title(by_number[number]),
-                    "url": links.to(by_number[number]),
+                    "title": _title(source),
+                    "url": links.to(source),
                 },
             }
-            for start, end, numbers in cited_places(self.text)
-            for number in numbers
-            # A model can write a number that no context has.
-            if number in by_number
+            for start, end, source in self.cited()
         ]
 
     def search_results(self, links: Links) -> list[dict[str, Any]]:

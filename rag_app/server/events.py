@@ -1,14 +1,17 @@
 """Server-sent events: a stream of JSON, and what ends with it."""
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
-from starlette.responses import StreamingResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from rag_app.server.admission import Place
 from rag_app.server.answers import Answer
+from rag_app.server.disconnect import until_gone
+from rag_app.server.service import Service
 
 
 class EventStream(StreamingResponse):
@@ -37,6 +40,51 @@ class EventStream(StreamingResponse):
             # Closing the events does not close what they iterate over,
             # least of all if they never began.
             await self._answer.pieces.aclose()
+
+
+async def respond(
+    request: Request,
+    service: Service,
+    begin: Callable[[Place], Awaitable[Answer]],
+    *,
+    whole: Callable[[Answer], Mapping[str, Any]],
+    events: Callable[[Answer], AsyncGenerator[str, None]] | None,
+) -> Response:
+    """Answer one question in a place among those that are worked on.
+
+    Parameters
+    ----------
+    begin
+        Begins the answer.
+    whole
+        Makes the response of an answer that has ended.
+    events
+        Makes events of one that begins; None: the client wants it whole.
+    """
+    if events is None:
+        answered = _whole(service, begin, whole)
+        return JSONResponse(await until_gone(request, answered))
+    # Entered here, so that what fails before the first piece has its own status.
+    place = await service.admission.enter()
+    try:
+        answer = await begin(place)
+    except BaseException:
+        place.leave()
+        raise
+    return EventStream(events(answer), answer, place)
+
+
+async def _whole(
+    service: Service,
+    begin: Callable[[Place], Awaitable[Answer]],
+    whole: Callable[[Answer], Mapping[str, Any]],
+) -> Mapping[str, Any]:
+    with await service.admission.enter() as place:
+        answer = await begin(place)
+        # The answer keeps its own text.
+        async for _ in answer.pieces:
+            pass
+        return whole(answer)
 
 
 def event(content: Mapping[str, Any], name: str = "") -> str:

@@ -47,7 +47,7 @@ class Service:
         )
         self.ready = Readiness(self.ping)
         self._root = RagApp(config)
-        self._apps: dict[str, RagApp] = {}
+        self._apps = {config.vector_store.collection: self._root}
         self._lock = threading.Lock()
 
     @property
@@ -135,10 +135,9 @@ class Service:
         """Let go of everything."""
         with self._lock:
             apps, self._apps = list(self._apps.values()), {}
-        # Before the root, whose models they use.
-        for app in apps:
+        # The root last, whose models the others use.
+        for app in reversed(apps):
             app.close()
-        self._root.close()
 
 
 def not_found(collection: str) -> RequestError:

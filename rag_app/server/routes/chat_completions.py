@@ -7,15 +7,14 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from rag_app.server import conversation
 from rag_app.server.access import Reader, Served, base_url
 from rag_app.server.admission import Place
 from rag_app.server.answers import Answer, RagOptions, ask
-from rag_app.server.disconnect import until_gone
 from rag_app.server.errors import as_request_error, body_of
-from rag_app.server.events import EventStream, event
+from rag_app.server.events import event, respond
 from rag_app.server.keys import Key
 from rag_app.server.links import Links
 from rag_app.server.sampling import Sampling
@@ -68,33 +67,13 @@ async def create(body: ChatRequest, request: Request, key: Reader, service: Serv
     asked = conversation.read(body.messages, service.config.server.max_question)
     links = Links(base_url(request, service), body.model, key)
     completion = _Completion(body, links)
-    if not body.stream:
-        return JSONResponse(
-            await until_gone(request, _whole(body, asked, key, service, completion))
-        )
-    # Entered here, so that what fails before the first piece has its own status.
-    place = await service.admission.enter()
-    try:
-        answer = await _begin(body, asked, key, service, place)
-    except BaseException:
-        place.leave()
-        raise
-    return EventStream(completion.events(answer), answer, place)
-
-
-async def _whole(
-    body: ChatRequest,
-    asked: conversation.Conversation,
-    key: Key,
-    service: Service,
-    completion: "_Completion",
-) -> dict[str, Any]:
-    with await service.admission.enter() as place:
-        answer = await _begin(body, asked, key, service, place)
-        # The answer keeps its own text.
-        async for _ in answer.pieces:
-            pass
-        return completion.whole(answer)
+    return await respond(
+        request,
+        service,
+        lambda place: _begin(body, asked, key, service, place),
+        whole=completion.whole,
+        events=completion.events if body.stream else None,
+    )
 
 
 async def _begin(

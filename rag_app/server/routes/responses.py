@@ -7,16 +7,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from rag_app.answering.citations import cited_places
 from rag_app.server import conversation
 from rag_app.server.access import Reader, Served
 from rag_app.server.admission import Place
 from rag_app.server.answers import Answer, RagOptions, ask
-from rag_app.server.disconnect import until_gone
 from rag_app.server.errors import RequestError, as_request_error, body_of
-from rag_app.server.events import EventStream, event
+from rag_app.server.events import event, respond
 from rag_app.server.keys import Key
 from rag_app.server.sampling import Sampling
 from rag_app.server.service import Service, not_found
@@ -80,15 +78,13 @@ async def create(body: ResponseRequest, request: Request, key: Reader, service: 
             message = f"only the model's own vector store can be searched: {body.model!r}"
             raise RequestError(400, message, param="tools", code="unsupported_value")
     asked = _conversation(body, service)
-    if not body.stream:
-        return JSONResponse(await until_gone(request, _whole(body, asked, key, service)))
-    place = await service.admission.enter()
-    try:
-        answer = await _begin(body, asked, key, service, place)
-    except BaseException:
-        place.leave()
-        raise
-    return EventStream(_Events(body, answer).all(), answer, place)
+    return await respond(
+        request,
+        service,
+        lambda place: _begin(body, asked, key, service, place),
+        whole=lambda answer: _Items(body, answer).response("completed"),
+        events=(lambda answer: _Events(body, answer).all()) if body.stream else None,
+    )
 
 
 def _conversation(body: ResponseRequest, service: Service) -> conversation.Conversation:
@@ -100,16 +96,6 @@ def _conversation(body: ResponseRequest, service: Service) -> conversation.Conve
     else:
         messages += body.input
     return conversation.read(messages, service.config.server.max_question, param="input")
-
-
-async def _whole(
-    body: ResponseRequest, asked: conversation.Conversation, key: Key, service: Service
-) -> dict[str, Any]:
-    with await service.admission.enter() as place:
-        answer = await _begin(body, asked, key, service, place)
-        async for _ in answer.pieces:
-            pass
-        return _Items(body, answer).response("completed")
 
 
 async def _begin(
@@ -215,17 +201,14 @@ class _Items:
         }
 
     def annotations(self) -> list[dict[str, Any]]:
-        by_number = {source.number: source for source in self._answer.sources}
         return [
             {
                 "type": "file_citation",
                 "index": start,
-                "file_id": file_id(by_number[number].document_id),
-                "filename": by_number[number].file_name or by_number[number].path,
+                "file_id": file_id(source.document_id),
+                "filename": source.file_name or source.path,
             }
-            for start, _, numbers in cited_places(self._answer.text)
-            for number in numbers
-            if number in by_number
+            for start, _, source in self._answer.cited()
         ]
 
 
