@@ -188,7 +188,7 @@ def _milvus(config: Config) -> Check:
         return Check("milvus", True, f"{section.uri}: not there yet; Milvus Lite {lite} makes it")
     backend = backend_of(connect(section), section.uri, section.timeout)
     # A file that another process has open is searched by way of that one.
-    holder = lite_shared.other_holder(Path(section.uri)) if section.is_lite else ""
+    holder = lite_shared.other_holder(Path(section.uri)) if section.is_file else ""
     finding = f"{section.uri}: {backend.version}{holder and ', served by '}{holder}"
     if needs_words and not backend.counts_words:
         reason = f'{finding}, which counts no words for retrieval.mode = "{mode}"'
@@ -197,7 +197,6 @@ def _milvus(config: Config) -> Check:
 
 
 def _collection(config: Config) -> Check:
-    from rag_app.milvus.dense_index import configured_index
     from rag_app.milvus.store import find_index, find_store
 
     # Whoever made it: what another program made can be searched.
@@ -212,7 +211,7 @@ def _collection(config: Config) -> Check:
     except CollectionMismatchError as error:
         return Check("collection", True, f"{finding}, to be searched only: {error.message}")
     finding += ", made by this configuration"
-    if store.built_index.changes(configured_index(config)):
+    if store.index_changes(config):
         hint = "the index differs from [index]: rag-app index apply (or show)"
         return Check("collection", True, finding, hint)
     return Check("collection", True, finding)

@@ -131,7 +131,7 @@ def _check_index(config: Config) -> None:
         index.params,
         index.search_params,
         top_k=config.retrieval.similarity_top_k,
-        lite=config.vector_store.is_lite,
+        lite=config.vector_store.is_file,
     )
     for fault in found:
         raise index_error(config, fault)

@@ -28,6 +28,7 @@ from rag_app.config.sections import Config
 from rag_app.embedding.batching import BatchingEmbedder
 from rag_app.embedding.factory import build_embedder
 from rag_app.load import load_config
+from rag_app.milvus.backend import backend_of
 from rag_app.milvus.dense_index import configured_index
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import open_store
@@ -46,6 +47,7 @@ CLIENTS = (1, 4, 16, 32)
 def measure(config: Config, questions: Sequence[str]) -> dict[str, dict[str, float]]:
     """Return median milliseconds by mode: ours, encode, search, and what is left."""
     store = open_store(config)
+    backend = backend_of(store.client, config.vector_store.uri, config.vector_store.timeout)
     embedder = build_embedder(config.embedding)
     terms = TermAnalyzer(config.retrieval.language)
     table = {}
@@ -53,7 +55,7 @@ def measure(config: Config, questions: Sequence[str]) -> dict[str, dict[str, flo
         section = config.retrieval.model_copy(update={"mode": mode})
         retriever = make_retriever(store, embedder, section)
         limit = section.candidates if MODES[mode].takes_candidates else section.similarity_top_k
-        params = search_params(configured_index(config), config.index.search_params, limit)
+        params = search_params(configured_index(config, backend), config.index.search_params, limit)
 
         def search(data: Any, field: str, params: Any, limit: int = limit) -> None:
             store.client.search(

@@ -374,4 +374,4 @@ def _tell_end(questions: str, summary: Mapping[str, Any]) -> None:
 def _folder(config: "Config") -> Path:
     """Return where outcomes are kept: beside a Milvus Lite database, else the compiled models."""
     store = config.vector_store
-    return Path(store.uri if store.is_lite else config.embedding.compiled_folder).parent / "eval"
+    return Path(store.uri if store.is_file else config.embedding.compiled_folder).parent / "eval"

@@ -146,7 +146,7 @@ class VectorStoreSection(Section):
         return uri
 
     @property
-    def is_lite(self) -> bool:
+    def is_file(self) -> bool:
         """Whether this is a Milvus Lite database in this process."""
         return "://" not in self.uri
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rag_app.config.index_types import Index, build_params
 from rag_app.config.loader import parse_assignment
 from rag_app.config.sections import Config, EmbeddingSection
 from rag_app.embedding.base import Embedder
@@ -20,7 +21,6 @@ from rag_app.errors import ConfigError, InputError
 from rag_app.ingestion.run import ingest
 from rag_app.llms import PackableLLM, build_llm
 from rag_app.milvus.collection import CollectionStore
-from rag_app.milvus.dense_index import configured_index
 from rag_app.milvus.made_by import MadeBy
 from rag_app.milvus.rows import StoredDocument
 from rag_app.milvus.store import open_store, split_as_made
@@ -122,7 +122,11 @@ def _place(base: Config, config: Config) -> Config:
 
 
 def _made_of(config: Config) -> dict[str, object]:
-    return {"made_by": asdict(MadeBy.of(config)), "index": configured_index(config).to_dict()}
+    index = config.index
+    # With the defaults of every Milvus: which one it is, all variants have in common.
+    params = build_params(index.type, index.params, lite=False)
+    built = Index(index.type, index.metric, params)
+    return {"made_by": asdict(MadeBy.of(config)), "index": built.to_dict()}
 
 
 class VariantParts:

@@ -33,8 +33,8 @@ def show_index(config: Config) -> IndexStatus:
     CollectionMismatchError, ConfigError, VectorStoreError
         As opening the collection does.
     """
-    section, wanted = config.vector_store, configured_index(config)
-    index = _find(config)
+    section, index = config.vector_store, _find(config)
+    wanted = configured_index(config, index.backend)
     try:
         index.complete(wanted)
         # After `complete`: on a server only what is loaded is counted exactly.
@@ -110,7 +110,7 @@ def apply_index(
         kept = read_chosen(index.properties(), before)
         if kept is not None and (anew or kept.is_outgrown(rows)):
             kept = None
-        configured = configured_index(config)
+        configured = configured_index(config, index.backend)
         wanted = _settled(configured, kept, _rows_of_a_segment(index, config, rows))
         changes = before.changes(wanted) if before else (f"none → {wanted}",)
         if changes and (fault := dimension_fault(wanted.params, index.dimension())):

@@ -71,7 +71,7 @@ def watch(
     bursts = watch_files(
         *places,
         # A database below the folder would wake us with each row that we write ourselves.
-        watch_filter=DefaultFilter(ignore_paths=[Path(store.uri).absolute()] * store.is_lite),
+        watch_filter=DefaultFilter(ignore_paths=[Path(store.uri).absolute()] * store.is_file),
         stop_event=stop,
         debounce=SETTLE_MS,
         rust_timeout=STARTS_MS,

@@ -221,7 +221,7 @@ def _call(client: MilvusClient, config: Config, method: str, **arguments: Any) -
 
 def _described(client: MilvusClient | None, config: Config, name: str) -> dict[str, Any]:
     """Describe a collection by its own name."""
-    if client and config.vector_store.is_lite:
+    if client and config.vector_store.is_file:
         check_collection(config.vector_store.uri, name)
     # Not `has_collection`: that, and describing it, take an alias for the collection behind it.
     names = sorted(_call(client, config, "list_collections")) if client else []
@@ -244,7 +244,7 @@ def _absent(config: Config, name: str, names: list[str], what: str = "") -> Inpu
 def _folders(config: Config) -> list[str]:
     """Name the collections that have files, those included that Milvus Lite does not see."""
     folder = Path(config.vector_store.uri) / "collections"
-    if not config.vector_store.is_lite:
+    if not config.vector_store.is_file:
         return []
     # One without content was left by a process that was killed as it made a collection.
     return [path.name for path in folder.iterdir() if path.is_dir() and has_content(path)]
@@ -252,7 +252,7 @@ def _folders(config: Config) -> list[str]:
 
 def _damage(config: Config, name: str) -> str:
     section = config.vector_store
-    return "; ".join(collection_faults(section.uri, name)) if section.is_lite else ""
+    return "; ".join(collection_faults(section.uri, name)) if section.is_file else ""
 
 
 def _info(client: MilvusClient, config: Config, name: str) -> CollectionInfo:

@@ -22,6 +22,7 @@ from rag_app.config.index_types import Index, Value
 from rag_app.config.sections import Config, RetrievalSection
 from rag_app.errors import CollectionMismatchError, InputError, StoreUsageError
 from rag_app.milvus.chosen import Chosen
+from rag_app.milvus.dense_index import configured_index
 from rag_app.milvus.expression import to_expression
 from rag_app.milvus.foreign import Foreign
 from rag_app.milvus.literals import among
@@ -280,6 +281,10 @@ class CollectionStore(DocumentRows):
     def built_index(self) -> Index:
         """The index over the vectors, as it was when the collection was opened."""
         return self._search.index
+
+    def index_changes(self, config: Config) -> tuple[str, ...]:
+        """Tell, for people, in what the configured index differs from `built_index`."""
+        return self.built_index.changes(configured_index(config, self._backend))
 
     def use_index(self, index: Index, chosen: Chosen | None = None) -> None:
         """Take notice of another index that was built over the vectors, or of another choice."""

@@ -43,13 +43,13 @@ _BLOCK = 32_000_000
 _LOG = logging.getLogger("rag_app")
 
 
-def configured_index(config: Config) -> Index:
-    """Tell the index that a configuration asks for.
+def configured_index(config: Config, backend: Backend) -> Index:
+    """Tell the index that a configuration asks for, of the Milvus that is there.
 
     Build parameters that follow the number of rows are in it only if they are configured.
     """
     index = config.index
-    params = build_params(index.type, index.params, lite=config.vector_store.is_lite)
+    params = build_params(index.type, index.params, lite=backend.is_lite)
     return Index(index.type, index.metric, params)
 
 

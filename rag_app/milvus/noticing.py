@@ -104,7 +104,8 @@ class Noticing:
             self._looked = time.monotonic()
             if now == self._seen:
                 return False
-            if not self._section.is_lite:  # whose changes of an index others wait for as it is
+            # Who changes an index of a file holds a lock that opening it again waits for.
+            if not self._section.is_file:
                 self._wait_until_usable()
             self._reopen()
             # Not ``now``: opening loads it, and may have built its index.

@@ -89,7 +89,7 @@ def find_store(
             # Before it is loaded: an index is made of a released collection only.
             _ensure_words(index, config)
         # Every collection of Milvus Lite reopens released, and LlamaIndex's store never loads it.
-        built = index.complete(configured_index(config))
+        built = index.complete(configured_index(config, index.backend))
         language = language_of(config, properties) if has_words else None
         store = CollectionStore(config, built, language, read_chosen(properties, built))
         if counted and (lost := lost_rows(config, store)):
@@ -118,7 +118,7 @@ def _opened_again(config: Config) -> CollectionStore:
 def lost_rows(config: Config, store: CollectionStore) -> str:
     """Say what a collection of Milvus Lite lost since it was written; empty: nothing."""
     section = config.vector_store
-    if not section.is_lite:
+    if not section.is_file:
         return ""
     kept = read_kept(_described(store.client, section)["properties"])
     if kept is None:
@@ -143,7 +143,7 @@ def find_index(config: Config, *, exact: bool = False, foreign: bool = False) ->
     if not is_there(section):
         return None
     client = connect(section)
-    if section.is_lite:
+    if section.is_file:
         # Before any call by which Lite opens it.
         check_collection(section.uri, section.collection)
     try:
@@ -191,7 +191,7 @@ def is_there(section: VectorStoreSection) -> bool:
     VectorStoreError
         If it cannot be looked for.
     """
-    if not section.is_lite:
+    if not section.is_file:
         return True
     try:
         return Path(section.uri).exists()
@@ -264,12 +264,11 @@ def open_store(
             f"there is no collection {section.collection!r} in {section.uri} yet",
             "ingest something first: rag-app ingest docs/",
         )
-    wanted = configured_index(config)
-    if not store.is_foreign and store.built_index.changes(wanted):
+    if not store.is_foreign and (changes := store.index_changes(config)):
         _LOG.warning(
-            "the index is %s, the configuration says %s; to have that: rag-app index apply",
+            "the index is %s, not as configured (%s); to have that: rag-app index apply",
             store.built_index,
-            wanted,
+            ", ".join(changes),
         )
     return store
 
@@ -286,14 +285,16 @@ def create_store(config: Config, dimension: int) -> CollectionStore:
     """
     section = config.vector_store
     client = connect(section)
-    if section.is_lite:
+    if section.is_file:
         check_collection(section.uri, section.collection)
         clear_leftover(section.uri, section.collection)
     try:
         # There are no rows yet; the end of the ingest chooses for those that there are then.
-        index, wanted = _index(client, config), configured_index(config).for_rows(0)
+        index = _index(client, config)
+        wanted = configured_index(config, index.backend).for_rows(0)
         # Before it is made: else an empty collection would stay, without an index.
-        check_dimension(config, dimension)
+        if fault := dimension_fault(wanted.params, dimension):
+            raise index_error(config, fault)
         has_words = _create(index, config, dimension)
         if has_words:
             _ensure_words(index, config)
@@ -302,19 +303,6 @@ def create_store(config: Config, dimension: int) -> CollectionStore:
         return CollectionStore(config, wanted, config.retrieval.language if has_words else None)
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error
-
-
-def check_dimension(config: Config, dimension: int) -> None:
-    """Refuse an index that vectors of this length cannot have.
-
-    Raises
-    ------
-    ConfigError
-        Naming what will do.
-    """
-    wanted = configured_index(config)
-    if fault := dimension_fault(wanted.params, dimension):
-        raise index_error(config, fault)
 
 
 def connect(section: VectorStoreSection) -> MilvusClient:
@@ -330,7 +318,7 @@ def connect(section: VectorStoreSection) -> MilvusClient:
     for noisy in ("pymilvus", "milvus_lite", "grpc._server"):
         # They log what they also raise, and what Lite does not implement and nobody needs.
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
-    if section.is_lite:
+    if section.is_file:
         open_database(Path(section.uri), section.lock_timeout)
     try:
         return MilvusClient(

@@ -60,7 +60,7 @@ def writing(
     VectorStoreError
         If another one still writes after that; it names the process.
     """
-    if not section.is_lite:
+    if not section.is_file:
         yield
         return
     # Before a lock is made in it: this says what is wrong with the path.

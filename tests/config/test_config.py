@@ -290,7 +290,7 @@ def test_a_servers_uri_stays_as_it_is() -> None:
     overrides = {"vector_store.uri": "http://milvus:19530"}
     config = load_config(overrides=overrides)
     assert config.vector_store.uri == "http://milvus:19530"
-    assert not config.vector_store.is_lite
+    assert not config.vector_store.is_file
 
 
 # --- text values ---------------------------------------------------------------------------------

@@ -500,7 +500,7 @@ def test_scratch_on_a_server_is_dropped(
     quick: Path, make_config: MakeConfig, store_overrides: dict[str, str]
 ) -> None:
     config = make_config(**store_overrides)
-    if config.vector_store.is_lite:
+    if config.vector_store.is_file:
         pytest.skip("Milvus Lite has a test of its own")
     client = MilvusClient(config.vector_store.uri, timeout=30)
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -518,7 +518,7 @@ def test_server_that_cannot_build_an_index_is_found_out_before(
     make_config: MakeConfig, store_overrides: dict[str, str]
 ) -> None:
     config = make_config(**store_overrides, vector_store__timeout=10.0)
-    if config.vector_store.is_lite:
+    if config.vector_store.is_file:
         pytest.skip("what Milvus Lite builds is known")
     with pytest.raises(VectorStoreError, match=r"cannot build DISKANN.*nothing was changed"):
         scratch.prove_buildable(config, Index("DISKANN", "COSINE"), 16)

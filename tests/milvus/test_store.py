@@ -440,7 +440,7 @@ def test_an_index_that_differs_is_told_and_searched(
 ) -> None:
     reopened = open_store(make_config(index__type="FLAT"))
     assert "the index is AUTOINDEX" in caplog.text
-    assert "the configuration says FLAT" in caplog.text
+    assert "not as configured (type AUTOINDEX → FLAT)" in caplog.text
     assert "rag-app index apply" in caplog.text
     assert caplog.text.count("rag-app index apply") == 1
     assert search(reopened, "yeast bread", top_k=1) == [TEXTS[2]]

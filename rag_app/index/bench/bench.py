@@ -83,7 +83,7 @@ def measure_indexes(
             for type_ in types:
                 check_backend(copy.index.client, config, type_)
             wanted = [
-                _index(config, type_, dimension).for_rows(rows)
+                _index(config, type_, dimension, backend).for_rows(rows)
                 for type_ in types or _buildable(config, backend, dimension)
             ]
             exact = Exact(questions, metric, top_k)
@@ -114,7 +114,7 @@ def _check(config: Config, types: Sequence[str]) -> None:
         found = faults(
             *(type_, config.index.metric, {}, {}),
             top_k=config.retrieval.similarity_top_k,
-            lite=config.vector_store.is_lite,
+            lite=config.vector_store.is_file,
         )
         for fault in found:
             raise index_error(config, fault, asked=type_)
@@ -129,21 +129,21 @@ def _buildable(config: Config, backend: Backend, dimension: int) -> list[str]:
         if config.index.metric in INDEX_TYPES[name].metrics
         and not INDEX_TYPES[name].needs
         and (backend.is_lite or server_fault(name, backend.version) is None)
-        and dimension_fault(_params(config, name), dimension) is None
+        and dimension_fault(_params(config, name, backend), dimension) is None
     ]
 
 
-def _index(config: Config, type_: str, dimension: int) -> Index:
-    params = _params(config, type_)
+def _index(config: Config, type_: str, dimension: int, backend: Backend) -> Index:
+    params = _params(config, type_, backend)
     if fault := dimension_fault(params, dimension):
         raise index_error(config, fault)
     return Index(type_, config.index.metric, params)
 
 
-def _params(config: Config, type_: str) -> dict[str, Value]:
+def _params(config: Config, type_: str, backend: Backend) -> dict[str, Value]:
     """Return what to build a type with: as configured, if it is the configured one."""
     given = config.index.params if type_ == config.index.type else {}
-    return build_params(type_, given, lite=config.vector_store.is_lite)
+    return build_params(type_, given, lite=backend.is_lite)
 
 
 def sweep(index: Index, config: Config, top_k: int) -> Iterator[dict[str, Value]]:

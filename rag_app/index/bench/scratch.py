@@ -93,7 +93,7 @@ def scratch(config: Config, dimension: int) -> Iterator[Scratch]:
     """
     name = f"{PREFIX}_{_MACHINE}_{os.getpid()}_{int(time.time())}"
     section = config.vector_store
-    if section.is_lite:
+    if section.is_file:
         drop_leftover_folders()
         folder = Path(tempfile.mkdtemp(prefix=f"{name}_"))
         database = str(folder / "scratch.db")
