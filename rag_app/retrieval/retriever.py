@@ -4,6 +4,14 @@ from collections.abc import Iterator, Sequence
 
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.instrumentation.events.embedding import (
+    EmbeddingEndEvent,
+    EmbeddingStartEvent,
+)
+from llama_index.core.instrumentation.events.retrieval import (
+    RetrievalEndEvent,
+    RetrievalStartEvent,
+)
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
@@ -101,15 +109,30 @@ class Retriever(Remade, BaseRetriever):
         for start in range(0, len(questions), TOGETHER):
             some = questions[start : start + TOGETHER]
             with self._runner.question():
-                vectors: Sequence[Sequence[float]] = ()
-                if self._embedder is not None and self._needs_vectors:
-                    vectors = self._embedder.embed_queries(some)
-                found = self._find(Asked(some, vectors))
+                found = self._find_each(some)
             for question, nodes in zip(some, found, strict=True):
                 with self._runner.question():
-                    refined = self._refine(QueryBundle(question), nodes)
+                    refined = self._refine_one(QueryBundle(question), nodes)
                 # Outside: however long its reader takes, no close has to wait for it.
                 yield refined
+
+    @_DISPATCHER.span
+    def _find_each(self, questions: Sequence[str]) -> list[list[NodeWithScore]]:
+        vectors: Sequence[Sequence[float]] = ()
+        if self._embedder is not None and self._needs_vectors:
+            _DISPATCHER.event(EmbeddingStartEvent(model_dict=self._embedder.to_payload()))
+            vectors = self._embedder.embed_queries(questions)
+            told = [list(vector) for vector in vectors]
+            _DISPATCHER.event(EmbeddingEndEvent(chunks=list(questions), embeddings=told))
+        return self._find(Asked(questions, vectors))
+
+    @_DISPATCHER.span
+    def _refine_one(self, query: QueryBundle, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
+        """Refine what one of many questions found, told as `retrieve` tells of a single one."""
+        _DISPATCHER.event(RetrievalStartEvent(str_or_query_bundle=query))
+        refined = self._refine(query, nodes)
+        _DISPATCHER.event(RetrievalEndEvent(str_or_query_bundle=query, nodes=refined))
+        return refined
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         check_question(query_bundle.query_str)

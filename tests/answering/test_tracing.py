@@ -24,6 +24,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from rag_app import RagApp, build_index
 from rag_app.config.sections import Config
 from rag_app.errors import InputError, LLMError
+from rag_app.questions import Question
 from tests.answering.spans import Trace, collected
 from tests.test_app import HNSW, EchoLLM, with_llm
 
@@ -243,6 +244,23 @@ def test_quotations_are_a_tree_without_an_llm(ingested: Config) -> None:
         "ExtractiveSynthesizer.synthesize",
         "ExtractiveSynthesizer.get_response",
         "BatchingEmbedder.get_text_embedding_batch",
+    ]
+    assert not trace.is_open
+
+
+def test_a_batch_tells_of_each_question_and_of_the_vectors_once(ingested: Config) -> None:
+    texts = [HNSW, "yeast bread"]
+    with RagApp(ingested) as app, collected() as trace:
+        answers = list(app.batch().run([Question(1, None, text) for text in texts]))
+        alone = [app.retriever().retrieve(text) for text in texts]
+    assert len(answers) == 2
+    found = trace.of("Retriever._find_each")
+    assert found.event("EmbeddingEndEvent").chunks == texts
+    told = [each for each in trace.spans if each.name == "Retriever._refine_one"]
+    ended = [each.event("RetrievalEndEvent") for each in told]
+    assert [each.str_or_query_bundle.query_str for each in ended] == texts
+    assert [[node.node_id for node in each.nodes] for each in ended] == [
+        [node.node_id for node in nodes] for nodes in alone
     ]
     assert not trace.is_open
 
