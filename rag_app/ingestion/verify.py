@@ -60,12 +60,13 @@ def verify(config: Config, *, repair: bool = False) -> VerifyReport:
         for problem in inspector.problems_of(document, duplicates.get(document.id, []))
     ]
     problems = [problem for _, problem in found]
+    lost = lost_rows(config, store)  # a repair settles for what is left
     if repair and problems:
         problems = _repair(config, store, documents.values(), found, duplicates)
         documents = store.documents()
     rows = store.count()
     name = config.vector_store.collection
-    if lost := lost_rows(config, store):
+    if lost:
         problems.append(Problem("lost", name, f"{lost}; ingest the documents again"))
     if repair:
         store.settle(len(documents))

@@ -207,12 +207,10 @@ class EngineThread:
             with starting(self):
                 self._llm = self._start()
                 self._prompts = EnginePrompts(self._llm)
-        except RagAppError as error:
-            self._failure = error
-            return
         except BaseException as error:  # whatever it is, those who wait have to be told
-            self._failure = LLMError(f"vLLM does not start: {error}")
-            self._failure.__cause__ = error
+            self._failure = _told(error, f"vLLM does not start: {error}")
+            if self._llm is not None:  # started, but nothing can be asked of it
+                self._shut_down()
             return
         finally:
             # Under the lock, so that `start` adds to the list in time or sees that it is too late.
@@ -226,13 +224,13 @@ class EngineThread:
             while not self._closing:
                 self._take_in()
                 self._step()
-        except Exception as error:
-            self._failure = LLMError(
-                f"the vLLM engine failed: {error or type(error).__name__}",
+        except BaseException as error:  # also what would only end this thread, e.g. SystemExit
+            self._failure = _told(
+                error,
+                f"the vLLM engine failed: {str(error) or type(error).__name__}",
                 "its log is on standard error; build the LLM again, with less of what it ran out "
                 "of",
             )
-            self._failure.__cause__ = error
         finally:
             self._fail_all()
             self._shut_down()
@@ -326,3 +324,12 @@ class EngineThread:
             if llm is not None:
                 llm.llm_engine.engine_core.shutdown()
                 del llm  # `stopping` collects the engine, which no name may hold by then
+
+
+def _told(error: BaseException, message: str, remedy: str = "") -> RagAppError:
+    """Return what those who wait for the engine are told of an error."""
+    if isinstance(error, RagAppError):
+        return error
+    told = LLMError(message, remedy)
+    told.__cause__ = error
+    return told

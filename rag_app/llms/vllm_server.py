@@ -311,9 +311,9 @@ class VllmServer(OpenAILike, PackableLLM):
             ) from error
 
     def _broken_off(self) -> LLMError:
-        return self._connection.replicas.broken_off(
-            self._connection.replicas.roots[0], "it closed the connection"
-        )
+        replicas = self._connection.replicas
+        # Which one it was, OpenAI's client does not tell.
+        return replicas.broken_off(" or ".join(replicas.roots), "it closed the connection")
 
 
 def build_vllm_server(section: LLMSection) -> VllmServer:

@@ -1,6 +1,7 @@
 """One engine, many who use it: what one of them does wrong or ends is not the others' matter."""
 
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -13,6 +14,8 @@ from llama_index.core.llms import ChatMessage
 
 from rag_app.errors import InputError, LLMError, ModelUnavailableError
 from rag_app.llms import PackableLLM, build_llm
+from rag_app.llms.engine_requests import Request
+from rag_app.llms.engine_thread import EngineThread
 from rag_app.llms.vllm_engine import VllmEngine
 
 from .conftest import ENGINE, section
@@ -150,6 +153,50 @@ def test_each_call_of_a_dead_engine_raises_its_own_error() -> None:
     assert len({id(error) for error in raised}) == 3
     lengths = [len(list(_frames(error))) for error in raised]
     assert lengths[0] == lengths[-1]
+
+
+class _Engine:
+    """As much of vLLM's as the thread that owns it touches."""
+
+    def __init__(self) -> None:
+        self.llm_engine = self.engine_core = self
+        self.renderer = self
+        self.stopped = 0
+
+    def shutdown(self) -> None:
+        self.stopped += 1
+
+    def render_cmpl(self, prompts: list[Any]) -> list[Any]:
+        return prompts
+
+    def add_request(self, *_: Any, **__: Any) -> None: ...
+
+    def step(self) -> None:
+        raise SystemExit(3)
+
+
+@pytest.mark.usefixtures("llama")
+def test_an_engine_that_nothing_can_be_asked_of_is_not_kept() -> None:
+    engine = _Engine()
+    thread = EngineThread(lambda: engine)
+    with pytest.raises(LLMError, match="vLLM does not start"):
+        thread.engine()  # it has no tokenizer
+    assert engine.stopped == 1
+    assert not thread.is_usable
+
+
+@pytest.mark.usefixtures("llama")
+def test_an_engine_that_exits_tells_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rag_app.llms.engine_thread.EnginePrompts", lambda _: None)
+    engine, told = _Engine(), queue.SimpleQueue[Any]()
+    thread = EngineThread(lambda: engine)
+    thread.engine()
+    thread.submit([Request(tokens=(1,), sampling=None)], told.put, told)
+    assert "the vLLM engine failed: 3" in str(told.get(timeout=60))
+    assert not thread.is_usable
+    with pytest.raises(LLMError, match="the vLLM engine failed: 3"):
+        thread.engine()
+    assert engine.stopped == 1
 
 
 def _frames(error: BaseException) -> Any:

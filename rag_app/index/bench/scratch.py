@@ -174,7 +174,8 @@ def _is_left(name: str) -> bool:
     machine, pid, since = match.groups()
     if time.time() - int(since) > _OLD:
         return True
-    if machine != _MACHINE:  # its pid means nothing here
+    # Of another machine the pid means nothing; on Windows, asking for a process ends it.
+    if machine != _MACHINE or os.name == "nt":
         return False
     try:
         os.kill(int(pid), 0)
