@@ -26,6 +26,14 @@ class ServerSection(Section):
     """File of the keys' hashes, which `rag-app keys` writes."""
     uploads_folder: str = Field(default="storage/uploads", min_length=1)
     """Folder of the files that clients upload."""
+    max_key_files: int = Field(default=1_000, ge=0)
+    """Uploads that a key may keep at a time."""
+    max_key_mb: float = Field(default=1_000.0, ge=0)
+    """Megabytes (10^6 bytes) that the uploads of a key may have together."""
+    max_all_files: int = Field(default=10_000, ge=0)
+    """Uploads that all keys together may keep."""
+    max_all_mb: float = Field(default=10_000.0, ge=0)
+    """Megabytes that all uploads may have together."""
     max_in_flight: int = Field(default=32, ge=1, le=4096)
     """Questions that are worked on at once."""
     max_queue: int = Field(default=64, ge=0, le=65536)

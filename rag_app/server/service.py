@@ -42,9 +42,7 @@ class Service:
         self.admission = Admission(config.server)
         self.metrics = Metrics(self.admission)
         self.ingests = Ingests()
-        self.uploads = Uploads(
-            config.server.uploads_folder, int(config.documents.max_file_size_mb * 1e6)
-        )
+        self.uploads = Uploads(config.server, int(config.documents.max_file_size_mb * 1e6))
         self.ready = Readiness(self.ping)
         self._root = RagApp(config)
         self._apps = {config.vector_store.collection: self._root}

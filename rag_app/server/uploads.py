@@ -8,12 +8,15 @@ import os
 import re
 import secrets
 import shutil
+import threading
 import unicodedata
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from rag_app.config.server import ServerSection
 from rag_app.documents.discover import SourceFile
 from rag_app.server.errors import RequestError
 from rag_app.server.keys import Key
@@ -59,19 +62,21 @@ class Upload:
 
 
 class Uploads:
-    """The folder of the uploads.
+    """The folder of the uploads, made when the first file comes.
 
     Parameters
     ----------
-    folder
-        Made when the first file comes.
+    section
+        Says where it is, and how much a key and all of them may keep.
     most_bytes
         Of one file.
     """
 
-    def __init__(self, folder: str | Path, most_bytes: int) -> None:
-        self._folder = Path(folder).resolve()
+    def __init__(self, section: ServerSection, most_bytes: int) -> None:
+        self._folder = Path(section.uploads_folder).resolve()
+        self._section = section
         self._most_bytes = most_bytes
+        self._lock = threading.Lock()
 
     def add(self, name: str, content: BinaryIO, key: Key) -> Upload:
         """Keep a file.
@@ -79,7 +84,8 @@ class Uploads:
         Raises
         ------
         RequestError
-            413 if it is too large, 507 if there is no room for it.
+            413 if it is too large, 403 if the key, or all of them, keep as much as they may, 507 if
+            the disk has no room for it.
         """
         folder = self._folder / f"{secrets.token_hex(8)}-{owner_of(key)}"
         file = SourceFile(safe_name(name), folder)
@@ -98,7 +104,9 @@ class Uploads:
                 out.flush()
                 # On the disk before it gets its name: after a crash it is whole, or not there.
                 os.fsync(out.fileno())
-            temporary.rename(file.absolute)
+            with self._lock:  # of two that come at once the second one counts the first
+                self._check_quotas(self._most_bytes - left, key)
+                temporary.rename(file.absolute)
         # Also a stop of the server: half a file must not stay.
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -131,15 +139,47 @@ class Uploads:
         """Delete a file."""
         shutil.rmtree(upload.file.root)
 
+    def _check_quotas(self, size: int, key: Key) -> None:
+        """Refuse a file of this size beside those that are kept."""
+        section = self._section
+        kept = []
+        for each in self._found():
+            with suppress(FileNotFoundError):
+                kept.append((each.owner, each.path.stat().st_size))
+        own = [each for owner, each in kept if owner == owner_of(key)]
+        everyones = [each for _, each in kept]
+        whose = f"the key {key.name!r}" if key.name else "this server without keys"
+        quotas = (
+            (own, section.max_key_files, section.max_key_mb, whose, "max_key"),
+            (everyones, section.max_all_files, section.max_all_mb, "the server", "max_all"),
+        )
+        for sizes, most_files, most_mb, who, setting in quotas:
+            reached = ""
+            if len(sizes) >= most_files:
+                reached = f"{most_files:,} files (server.{setting}_files)"
+            elif sum(sizes) + size > most_mb * 1e6:
+                free = max(most_mb * 1e6 - sum(sizes), 0)
+                reached = (
+                    f"{most_mb:,g} MB (server.{setting}_mb), of which {free:,.0f} bytes are left"
+                )
+            if reached:
+                raise RequestError(
+                    403,
+                    f"{who} may keep {reached}; delete files first: DELETE /v1/files/{{id}}",
+                    code="insufficient_quota",
+                    param="file",
+                )
+
     def _found(self) -> Iterator[Upload]:
         if not self._folder.is_dir():
             return
         for folder in self._folder.iterdir():
             if (match := _FOLDER.match(folder.name)) is None:
                 continue
-            for file in folder.iterdir():
-                if not file.name.startswith("."):
-                    yield Upload(SourceFile(file.name, folder), match[1])
+            with suppress(FileNotFoundError):  # one that is removed at this moment
+                for file in folder.iterdir():
+                    if not file.name.startswith("."):
+                        yield Upload(SourceFile(file.name, folder), match[1])
 
 
 def owner_of(key: Key) -> str:

@@ -166,6 +166,35 @@ def test_too_large_uploads_leave_nothing_behind(ingested: Config, serve: Serve) 
     assert list(Path(ingested.server.uploads_folder).glob("*")) == []
 
 
+def test_uploads_end_at_their_quotas(ingested: Config, serve: Serve) -> None:
+    keys = KeyFile(ingested.server.keys_file)
+    alice, bob, carol = (keys.add(name, "writer") for name in ("alice", "bob", "carol"))
+    quotas = {"max_key_files": 2, "max_key_mb": 0.001, "max_all_files": 3}
+    with serve(ingested, **{f"server__{name}": most for name, most in quotas.items()}) as server:
+
+        def upload(key: str, size: int = 10) -> Any:
+            file = ("a.md", io.BytesIO(b"x" * size))
+            return server.openai(key).files.create(file=file, purpose="assistants")
+
+        def refused(key: str, size: int = 10) -> str:
+            with pytest.raises(openai.PermissionDeniedError) as raised:
+                upload(key, size)
+            assert raised.value.code == "insufficient_quota"
+            assert "DELETE /v1/files/" in raised.value.message
+            return raised.value.message
+
+        first = upload(alice, 900)
+        assert "0.001 MB (server.max_key_mb), of which 100 bytes are left" in refused(alice, 101)
+        upload(alice, 100)
+        assert "the key 'alice' may keep 2 files (server.max_key_files)" in refused(alice)
+        upload(bob)
+        assert "the server may keep 3 files (server.max_all_files)" in refused(carol)
+        server.openai(alice).files.delete(first.id)
+        upload(carol)
+    folders = Path(ingested.server.uploads_folder).iterdir()
+    assert len(list(folders)) == 3, "what was refused leaves nothing behind"
+
+
 def test_uploads_are_the_servers_own(running: Running) -> None:
     running.openai().files.create(file=("a.md", io.BytesIO(CHEESE)), purpose="assistants")
     (folder,) = Path(running.service.config.server.uploads_folder).iterdir()
