@@ -32,6 +32,7 @@ from rag_app.config.sections import Config
 from rag_app.embedding.factory import build_embedder
 from rag_app.load import load_config
 from rag_app.questions import Question, read_questions
+from rag_app.server.access import ANYONE
 from rag_app.server.application import make_application
 from rag_app.server.service import Service
 
@@ -60,7 +61,7 @@ def overhead(config: Config, questions: Sequence[str]) -> tuple[float, float]:
     direct: list[float] = []
     served: list[float] = []
     with in_this_process(config) as (url, service), httpx.Client(base_url=url, timeout=60) as http:
-        app = asyncio.run(service.app(name))
+        app = asyncio.run(service.app(name, ANYONE))
         engine = app.query_engine(streaming=False)
 
         def ask_directly(question: str) -> float:

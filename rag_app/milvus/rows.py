@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.core.schema import TextNode
+from llama_index.core.vector_stores.types import MetadataFilters
 
 from rag_app.config.sections import VectorStoreSection
+from rag_app.milvus.expression import to_expression
 from rag_app.milvus.kept import Kept
 from rag_app.milvus.lite_check import position
 from rag_app.milvus.lite_files import collection_folder
@@ -95,10 +97,22 @@ class DocumentRows(MilvusStore):
                 "left %d rows of the document %s, which another program wrote", others, ref_doc_id
             )
 
-    def documents(self) -> dict[str, StoredDocument]:
-        """Tell which documents were ingested, by id, in the order of their paths."""
+    def documents(self, filters: MetadataFilters | None = None) -> dict[str, StoredDocument]:
+        """Tell which documents were ingested, by id, in the order of their paths.
+
+        Parameters
+        ----------
+        filters
+            Documents that have rows like this, and these rows of them.
+
+        Raises
+        ------
+        InputError
+            If `rag_app.milvus.expression` cannot translate the filters.
+        """
+        like = to_expression(filters, lite=self._backend.is_lite) if filters else ""
         found: dict[str, StoredDocument] = {}
-        for row in self._rows('doc_id != ""', ["id", *_DOCUMENT_FIELDS]):
+        for row in self._rows(like or 'doc_id != ""', ["id", *_DOCUMENT_FIELDS]):
             if not is_ours(row):
                 continue
             document = found.get(row["doc_id"])

@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
-from llama_index.core.vector_stores.types import MetadataFilters
+from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
 from rag_app.config.sections import Config
 from rag_app.errors import ConfigError
 from rag_app.retrieval.filter_text import parse_filter
 from rag_app.server.errors import RequestError
-from rag_app.server.keys import Key, Role
+from rag_app.server.keys import Key, Role, find_key
 from rag_app.server.service import Service
 
 _LOG = logging.getLogger("rag_app.server")
@@ -62,7 +62,7 @@ def bearer(request: Request, service: Service) -> Key:
         return ANYONE
     # The scheme's case is free (RFC 9110, section 11.1).
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    key = service.keys.find(given.strip()) if scheme.lower() == "bearer" else None
+    key = find_key(keys, given.strip()) if scheme.lower() == "bearer" else None
     if key is None:
         raise RequestError(
             401,
@@ -101,6 +101,11 @@ def filters_of(key: Key, *asked: MetadataFilters | None) -> MetadataFilters | No
     if len(found) < 2:
         return found[0] if found else None
     return MetadataFilters(filters=list(found))
+
+
+def of_document(id_: str) -> MetadataFilters:
+    """Return the filter of one document; its id, a client's, is escaped where filters are built."""
+    return MetadataFilters(filters=[MetadataFilter(key="doc_id", value=id_)])
 
 
 def base_url(request: Request, service: Service) -> str:

@@ -3,7 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from rag_app.config.server import ServerSection
 from rag_app.server.errors import RequestError
@@ -76,6 +77,19 @@ class Admission:
             self.waiting -= 1
         self.in_flight += 1
         return Place(self._leave, deadline)
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Wait for a place and hold it for the block, which the deadline ends.
+
+        Raises
+        ------
+        RequestError, TimeoutError
+            As `enter`; the second one also if the block is not done in time.
+        """
+        with await self.enter() as place:
+            async with asyncio.timeout_at(place.deadline):
+                yield
 
     def _leave(self) -> None:
         self.in_flight -= 1

@@ -11,7 +11,6 @@ from llama_index.core.base.response.schema import AsyncStreamingResponse
 from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse, MessageRole
 from llama_index.core.schema import QueryBundle
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.concurrency import run_in_threadpool
 
 from rag_app.answering.citations import cited_places
 from rag_app.answering.metadata import ledger_of, sources_of
@@ -26,6 +25,7 @@ from rag_app.server.keys import Key
 from rag_app.server.links import Links
 from rag_app.server.metrics import Metrics
 from rag_app.server.service import Service
+from rag_app.server.threads import in_thread
 
 GREETING = "Hello! Ask me something about the documents."
 """Said to small talk where no model writes."""
@@ -157,7 +157,7 @@ def _title(source: Source) -> str:
 
 async def ask(
     service: Service,
-    app: RagApp,
+    collection: str,
     key: Key,
     conversation: Conversation,
     options: RagOptions,
@@ -176,15 +176,18 @@ async def ask(
     Raises
     ------
     RequestError
-        If a task of a chat program needs a model and there is none.
+        404 if there is no such collection; if a task of a chat program needs a model and there is
+        none.
     TimeoutError
         After the deadline; so do the pieces.
     RagAppError
         As the query engine.
     """
     started = time.perf_counter()
-    tracing.note({tracing.OPERATION: "chat", tracing.MODEL: app.config.vector_store.collection})
+    tracing.note({tracing.OPERATION: "chat", tracing.MODEL: collection})
     question = conversation.question
+    async with asyncio.timeout_at(deadline):
+        app = await service.app(collection, key)
     # Before any search: such a prompt holds the whole conversation, which is nothing to look for.
     if is_task(question):
         if not service.has_llm:
@@ -228,9 +231,7 @@ async def _from_documents(
     # A request's own filter only ever narrows: it is joined to the key's, and replaces nothing.
     filters = filters_of(key, parse_filter(options.filter))
     # In a thread: it may load the reranker, while other answers stream on this loop.
-    engine = await run_in_threadpool(
-        lambda: app.query_engine(streaming=True, filters=filters, **overrides)
-    )
+    engine = await in_thread(lambda: app.query_engine(streaming=True, filters=filters, **overrides))
     # A first question stands alone, and rewriting takes a whole call of the model.
     if conversation.history and app.answers_by_llm:
         before = time.perf_counter()

@@ -62,9 +62,16 @@ async def respond(
         Makes events of one that begins; None: the client wants it whole.
     """
     if events is None:
-        answered = _whole(service, begin, whole)
-        return JSONResponse(await until_gone(request, answered))
-    # Entered here, so that what fails before the first piece has its own status.
+        return JSONResponse(await until_gone(request, _whole(service, begin, whole)))
+    # Begun here, so that what fails before the first piece has its own status.
+    return await until_gone(request, _stream(service, begin, events))
+
+
+async def _stream(
+    service: Service,
+    begin: Callable[[Place], Awaitable[Answer]],
+    events: Callable[[Answer], AsyncGenerator[str, None]],
+) -> EventStream:
     place = await service.admission.enter()
     try:
         answer = await begin(place)

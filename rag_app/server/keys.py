@@ -13,7 +13,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fcntl import LOCK_EX, flock
@@ -107,18 +107,6 @@ class KeyFile:
                 ) from None
             return self._keys
 
-    def find(self, key: str) -> Key | None:
-        """Return what is kept of a key that may be used; None if there is none.
-
-        All digests are compared, each in the same time whatever it has in common with the key's.
-        """
-        digest = _digest(key)
-        found = None
-        for each in self.all():
-            if hmac.compare_digest(each.digest, digest) and not each.is_revoked:
-                found = each
-        return found
-
     def add(
         self,
         name: str,
@@ -198,6 +186,19 @@ class KeyFile:
                 # Else a crash could leave the new name with nothing behind it: nobody gets in then.
                 os.fsync(out.fileno())
             temporary.replace(self._path)
+
+
+def find_key(keys: Iterable[Key], given: str) -> Key | None:
+    """Return what is kept of a key that may be used; None if there is none.
+
+    All digests are compared, each in the same time whatever it has in common with the key's.
+    """
+    digest = _digest(given)
+    found = None
+    for each in keys:
+        if hmac.compare_digest(each.digest, digest) and not each.is_revoked:
+            found = each
+    return found
 
 
 def per_second(rate: str) -> float | None:

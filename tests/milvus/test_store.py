@@ -192,6 +192,14 @@ def test_deleting_a_document_leaves_the_others(store: CollectionStore) -> None:
     assert list(store.documents()) == [other]
 
 
+def test_documents_are_listed_by_what_their_rows_are_like(store: CollectionStore) -> None:
+    other = "f" * 32
+    store.add([node("another document", 9, other)])
+    like = MetadataFilters(filters=[MetadataFilter(key="doc_id", value=other)])
+    assert list(store.documents(like)) == [other]
+    assert len(store.documents(MetadataFilters(filters=[]))) == len(store.documents()) == 2
+
+
 def test_deleting_a_document_leaves_rows_that_another_program_wrote(
     store: CollectionStore, caplog: pytest.LogCaptureFixture
 ) -> None:

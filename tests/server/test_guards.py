@@ -3,7 +3,9 @@
 import asyncio
 import socket
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -11,12 +13,16 @@ import pytest
 from llama_index.core.llms import CompletionResponse, CompletionResponseAsyncGen
 from pydantic import PrivateAttr
 
+from rag_app import RagApp
 from rag_app import app as wiring
 from rag_app.config.sections import Config
 from rag_app.config.server import ServerSection
 from rag_app.load import override
+from rag_app.milvus.collection import CollectionStore
+from rag_app.server.access import ANYONE
 from rag_app.server.admission import Admission
 from rag_app.server.errors import RequestError
+from rag_app.server.service import Service
 from tests.server.conftest import Running, Serve, serving, wait_for
 from tests.test_app import EchoLLM
 
@@ -100,7 +106,7 @@ def test_unknown_routes_and_methods_are_errors_in_openais_form(running: Running)
 def test_no_traceback_or_path_leaves(
     running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = running.service._app("rag_app")
+    app = running.service._root
 
     def fail(**_: Any) -> None:
         raise ValueError("/secret/path")
@@ -166,20 +172,131 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> SlowLLM:
     return llm
 
 
+@contextmanager
+def asking(server: Running, **fields: Any) -> Iterator[None]:
+    """Ask as a client that leaves at the end of the block."""
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        body = httpx.Request("POST", server.url, json={**QUESTION, **fields}).content
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        yield
+
+
 @pytest.mark.parametrize("streams", [True, False])
 def test_client_that_goes_away_ends_its_answer(
     ingested: Config, slow: SlowLLM, streams: bool
 ) -> None:
     with serving(override(ingested, {"llm.backend": "vllm-server"})) as server:
-        with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            body = httpx.Request("POST", server.url, json={**QUESTION, "stream": streams}).content
-            head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
-            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-            connection.sendall(head.encode() + body)
+        with asking(server, stream=streams):
             assert slow._began.wait(30)
             assert server.service.admission.in_flight == 1
         assert slow._ended.wait(10)
         wait_for(lambda: server.service.admission.in_flight == 0)
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., threading.Event]]:
+    """Let a method hang till the test has ended; returns what tells that it was called."""
+    go = threading.Event()
+
+    def hang(owner: type, name: str) -> threading.Event:
+        called = threading.Event()
+        own = getattr(owner, name)
+
+        def hung(*args: Any, **kwargs: Any) -> Any:
+            called.set()
+            go.wait(60)
+            return own(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, hung)
+        return called
+
+    yield hang
+    go.set()
+
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize(
+    ("owner", "name"), [(CollectionStore, "find"), (Service, "_open")], ids=["search", "opening"]
+)
+def test_client_that_goes_away_before_the_first_word_is_noticed(
+    running: Running,
+    hanging: Callable[..., threading.Event],
+    owner: type,
+    name: str,
+    streams: bool,
+) -> None:
+    called = hanging(owner, name)
+    with asking(running, stream=streams):
+        assert called.wait(30)
+        assert running.service.admission.in_flight == 1
+    wait_for(lambda: running.service.admission.in_flight == 0, 10)
+
+
+def test_opening_is_within_the_deadline_and_holds_up_nobody(
+    ingested: Config, serve: Serve, hanging: Callable[..., threading.Event]
+) -> None:
+    called = hanging(Service, "_open")
+    with serve(ingested, server__deadline=0.5) as server, server.http() as client:
+        asked: list[tuple[str, Any]] = [
+            ("/v1/chat/completions", QUESTION),
+            ("/v1/chat/completions", {**QUESTION, "stream": True}),
+            ("/v1/vector_stores/rag_app/search", {"query": "What is HNSW?"}),
+            ("/v1/embeddings", {"model": "rag_app", "input": "HNSW"}),
+        ]
+        for path, body in asked:
+            assert client.post(path, json=body).status_code == 504, path
+        assert called.is_set()
+        assert client.get("/health").status_code == 200
+        assert server.service.admission.in_flight == 0
+
+
+async def test_collection_is_opened_once_for_all_who_wait(
+    ingested: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(ingested)
+    opened: list[str] = []
+    own = Service._open
+
+    def counted(self: Service, name: str) -> RagApp | None:
+        opened.append(name)
+        return own(self, name)
+
+    monkeypatch.setattr(Service, "_open", counted)
+    try:
+        first = asyncio.ensure_future(service.app("rag_app", ANYONE))
+        await asyncio.sleep(0)
+        others = asyncio.gather(*(service.app("rag_app", ANYONE) for _ in range(5)))
+        await asyncio.sleep(0)
+        first.cancel()  # takes it from nobody
+        assert set(map(id, await others)) == {id(await service.app("rag_app", ANYONE))}
+        assert opened == ["rag_app"]
+        for missing in ("other", "no name"):
+            with pytest.raises(RequestError, match="there is no model"):
+                await service.app(missing, ANYONE)
+    finally:
+        service.close()
+
+
+def test_lists_and_documents_take_a_place(ingested: Config, serve: Serve) -> None:
+    paths = [
+        "/v1/models",
+        "/v1/models/rag_app",
+        "/v1/files",
+        "/v1/vector_stores",
+        "/v1/vector_stores/rag_app",
+        "/v1/vector_stores/rag_app/files",
+        "/v1/vector_stores/rag_app/files/file-0",
+        "/documents/0",
+    ]
+    with serve(ingested, server__max_queue=0) as server, server.http() as client:
+        for path in paths:
+            assert client.get(path).status_code in {200, 404}, path
+        server.service.admission._room = asyncio.Semaphore(0)
+        for path in paths:
+            assert client.get(path).status_code == 429, path
+        assert client.get("/health").status_code == 200
 
 
 def test_answer_that_takes_too_long_is_given_up(ingested: Config, slow: SlowLLM) -> None:

@@ -12,7 +12,7 @@ from rag_app.config.sections import Config
 from rag_app.errors import ConfigError, InputError
 from rag_app.load import override
 from rag_app.server.application import make_application
-from rag_app.server.keys import KeyFile, per_second
+from rag_app.server.keys import Key, KeyFile, find_key, per_second
 from tests.conftest import json_of
 from tests.server.conftest import Serve
 
@@ -31,18 +31,18 @@ def test_file_keeps_hashes_only_and_is_the_owners(tmp_path: Path) -> None:
     key = KeyFile(file).add("alice", "writer", ["a"], 'type = "html"', "60/min")
     assert key not in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    found = KeyFile(file).find(key)
+    found = find_key(KeyFile(file).all(), key)
     assert found is not None
     assert (found.name, found.role, found.collections) == ("alice", "writer", ("a",))
-    assert KeyFile(file).find(key[:-1]) is None
-    assert KeyFile(file).find("\ud800") is None
+    assert find_key(KeyFile(file).all(), key[:-1]) is None
+    assert find_key(KeyFile(file).all(), "\ud800") is None
 
 
 def test_revoked_key_is_nobodys_and_is_remembered(tmp_path: Path) -> None:
     keys = KeyFile(tmp_path / "keys.json")
     key = keys.add("alice")
     keys.revoke("alice")
-    assert keys.find(key) is None
+    assert find_key(keys.all(), key) is None
     assert [each.is_revoked for each in keys.all()] == [True]
     assert keys.add("alice") != key, "the name is free again"
 
@@ -126,6 +126,54 @@ def test_collections_of_others_are_not_there(ingested: Config, serve: Serve) -> 
             client.models.retrieve("rag_app")
         with pytest.raises(openai.NotFoundError):
             ask(client)
+
+
+def test_what_a_key_may_not_use_is_as_if_it_were_not_there(ingested: Config, serve: Serve) -> None:
+    keys = KeyFile(ingested.server.keys_file)
+    stranger, everyone = keys.add("stranger", collections=["other"]), keys.add("everyone")
+    messages = [{"role": "user", "content": HNSW}]
+    asked: list[tuple[str, str, Any]] = [
+        ("POST", "/v1/chat/completions", {"model": "NAME", "messages": messages}),
+        ("POST", "/v1/responses", {"model": "NAME", "input": HNSW}),
+        ("POST", "/v1/embeddings", {"model": "NAME", "input": HNSW}),
+        ("POST", "/v1/rerank", {"model": "NAME", "query": HNSW, "documents": ["x"]}),
+        ("POST", "/v1/vector_stores/NAME/search", {"query": HNSW}),
+        ("POST", "/retrieval", {"knowledge_id": "NAME", "query": HNSW}),
+        ("GET", "/v1/vector_stores/NAME", None),
+        ("GET", "/v1/vector_stores/NAME/files", None),
+        ("GET", "/v1/models/NAME", None),
+        ("GET", "/documents/0?model=NAME", None),
+    ]
+    with serve(ingested) as server, server.http() as client:
+        for method, path, body in asked:
+            answers = []
+            for key, name in ((stranger, "rag_app"), (everyone, "other")):
+                answer = client.request(
+                    method,
+                    path.replace("NAME", name),
+                    json=json.loads(json.dumps(body).replace("NAME", name)),
+                    headers={"Authorization": f"Bearer {key}"},
+                )
+                assert answer.status_code == 404, path
+                answers.append(answer.text.replace(name, "NAME"))
+            assert answers[0] == answers[1], path
+
+
+def test_file_of_the_keys_is_looked_at_once_a_request(
+    ingested: Config, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = KeyFile(ingested.server.keys_file).add("alice")
+    looked: list[int] = []
+    own = KeyFile.all
+
+    def counted(self: KeyFile) -> tuple[Key, ...]:
+        looked.append(1)
+        return own(self)
+
+    with serve(ingested) as server:
+        monkeypatch.setattr(KeyFile, "all", counted)
+        server.openai(key).models.list()
+    assert len(looked) == 1
 
 
 def test_filter_of_a_key_cannot_be_argued_away(ingested: Config, serve: Serve) -> None:

@@ -18,7 +18,7 @@ from rag_app.server.events import event, respond
 from rag_app.server.keys import Key
 from rag_app.server.links import Links
 from rag_app.server.sampling import Sampling
-from rag_app.server.service import Service, not_found
+from rag_app.server.service import Service
 
 router = APIRouter(tags=["chat"])
 
@@ -61,9 +61,6 @@ class TextFormat(BaseModel):
 @router.post("/v1/chat/completions", response_model=None)
 async def create(body: ChatRequest, request: Request, key: Reader, service: Served) -> Response:
     """Answer the last message from the documents of the collection that `model` names."""
-    # 404 and not 403: which other collections there are is none of the key's business.
-    if not key.may_use(body.model):
-        raise not_found(body.model)
     asked = conversation.read(body.messages, service.config.server.max_question)
     links = Links(base_url(request, service), body.model, key)
     completion = _Completion(body, links)
@@ -83,8 +80,7 @@ async def _begin(
     if body.max_completion_tokens is not None:
         # OpenAI's newer name; it wins where both are given.
         sampling["max_tokens"] = body.max_completion_tokens
-    app = await service.app(body.model)
-    return await ask(service, app, key, asked, body.rag, sampling, place.deadline)
+    return await ask(service, body.model, key, asked, body.rag, sampling, place.deadline)
 
 
 class _Completion:

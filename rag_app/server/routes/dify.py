@@ -7,7 +7,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
-from rag_app.server.access import Served, bearer, filters_of
+from rag_app.server.access import Served, bearer
 from rag_app.server.conversation import check_length
 from rag_app.server.disconnect import until_gone
 from rag_app.server.errors import RequestError, as_request_error
@@ -60,17 +60,21 @@ async def retrieve(body: KnowledgeRequest, request: Request, service: Served) ->
 async def _retrieve(body: KnowledgeRequest, request: Request, service: Service) -> dict[str, Any]:
     # Not by a dependency of the route, whose refusal would not have Dify's form.
     key = bearer(request, service)
-    if not key.may_use(body.knowledge_id):
-        raise RequestError(404, f"there is no knowledge {body.knowledge_id!r}")
     setting = body.retrieval_setting
     query = check_length(body.query, service.config.server.max_question, "query")
     overrides: dict[str, Any] = {"similarity_top_k": setting.top_k}
     # Dify sends 0 for "none", and a threshold is refused where scores cannot be compared.
     if setting.score_threshold > 0:
         overrides["min_score"] = setting.score_threshold
-    filters = filters_of(key, from_dify(body.metadata_condition))
-    _, (found,) = await search_each(service, body.knowledge_id, [query], filters, overrides)
+    filters = from_dify(body.metadata_condition)
+    _, (found,) = await search_each(
+        service, body.knowledge_id, key, [query], filters, overrides, missing=_no_knowledge
+    )
     return {"records": [_record(node) for node in found]}
+
+
+def _no_knowledge(collection: str) -> RequestError:
+    return RequestError(404, f"there is no knowledge {collection!r}")
 
 
 def _record(found: NodeWithScore) -> dict[str, Any]:

@@ -5,19 +5,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from llama_index.core.schema import BaseNode
-from llama_index.core.vector_stores.types import (
-    FilterOperator,
-    MetadataFilter,
-    MetadataFilters,
-)
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from rag_app.server.access import Served, bearer, filters_of
+from rag_app.server.access import Served, bearer, filters_of, of_document
 from rag_app.server.errors import RequestError
 from rag_app.server.keys import Key
 from rag_app.server.links import is_signed
 from rag_app.server.service import Service
+from rag_app.server.threads import in_thread
 
 router = APIRouter(tags=["documents"])
 
@@ -55,14 +50,10 @@ async def show_document(
     """
     collection = model or service.config.vector_store.collection
     caller = _caller(request, service, collection, document_id, (key, until, signature))
-    if not caller.may_use(collection):
-        raise _not_found(document_id)
-    app = await service.app(collection)
-    # A filter, as any other: the id is the client's, and is escaped where filters are built.
-    of_it = MetadataFilter(key="doc_id", value=document_id, operator=FilterOperator.EQ)
-    own = filters_of(caller)
-    filters = MetadataFilters(filters=[of_it] if own is None else [of_it, own])
-    nodes = await run_in_threadpool(app.store.get_nodes, None, filters)
+    filters = filters_of(caller, of_document(document_id))
+    async with service.admission.working():
+        app = await service.app(collection, caller, missing=lambda _: _not_found(document_id))
+        nodes = await in_thread(lambda: app.store.get_nodes(filters=filters))
     if not nodes:
         raise _not_found(document_id)
     nodes.sort(key=lambda node: (getattr(node, "start_char_idx", None) or 0, node.node_id))

@@ -1,6 +1,5 @@
 """``/v1/embeddings`` and ``/v1/rerank``: the models that a collection is searched with."""
 
-import asyncio
 import base64
 from typing import Annotated, Any, Literal
 
@@ -13,7 +12,9 @@ from starlette.concurrency import run_in_threadpool
 from rag_app.server.access import Reader, Served
 from rag_app.server.disconnect import until_gone
 from rag_app.server.errors import RequestError
-from rag_app.server.service import Service, not_found
+from rag_app.server.keys import Key
+from rag_app.server.service import Service
+from rag_app.server.threads import in_thread
 
 router = APIRouter(prefix="/v1", tags=["models"])
 
@@ -54,24 +55,19 @@ async def embed(
     body: EmbeddingRequest, request: Request, key: Reader, service: Served
 ) -> dict[str, Any]:
     """Embed texts with the model of a collection."""
-    if not key.may_use(body.model):
-        raise not_found(body.model)
-    return await until_gone(request, _embed(body, service))
+    return await until_gone(request, _embed(body, key, service))
 
 
-async def _embed(body: EmbeddingRequest, service: Service) -> dict[str, Any]:
+async def _embed(body: EmbeddingRequest, key: Key, service: Service) -> dict[str, Any]:
     texts = [body.input] if isinstance(body.input, str) else body.input
-    with await service.admission.enter() as place:
-        async with asyncio.timeout_at(place.deadline):
-            app = await service.app(body.model)
-            embedder = app.embedder
-            if body.input_type == "query":
-                vectors = await run_in_threadpool(embedder.embed_queries, texts)
-            else:
-                vectors = await run_in_threadpool(embedder.get_text_embedding_batch, texts)
-            tokens = sum(
-                map(len, await run_in_threadpool(lambda: list(map(embedder.tokenize, texts))))
-            )
+    async with service.admission.working():
+        app = await service.app(body.model, key)
+        embedder = await in_thread(lambda: app.embedder)
+        if body.input_type == "query":
+            vectors = await run_in_threadpool(embedder.embed_queries, texts)
+        else:
+            vectors = await run_in_threadpool(embedder.get_text_embedding_batch, texts)
+        tokens = await run_in_threadpool(lambda: sum(map(len, map(embedder.tokenize, texts))))
     return {
         "object": "list",
         "model": body.model,
@@ -95,27 +91,24 @@ async def rerank(
     body: RerankRequest, request: Request, key: Reader, service: Served
 ) -> dict[str, Any]:
     """Order texts by how well they answer a query, with the configured reranker."""
-    if not key.may_use(body.model):
-        raise not_found(body.model)
-    return await until_gone(request, _rerank(body, service))
+    return await until_gone(request, _rerank(body, key, service))
 
 
-async def _rerank(body: RerankRequest, service: Service) -> dict[str, Any]:
-    with await service.admission.enter() as place:
-        async with asyncio.timeout_at(place.deadline):
-            app = await service.app(body.model)
-            reranker = await run_in_threadpool(lambda: app.reranker)
-            if reranker is None:
-                message = "no reranker is configured (retrieval.reranker)"
-                raise RequestError(400, message, code="no_reranker")
-            nodes = [
-                # The place in the request as id: the reranker returns nodes in its own order.
-                NodeWithScore(node=TextNode(text=text, id_=str(index)))
-                for index, text in enumerate(body.documents)
-            ]
-            ranked = await run_in_threadpool(
-                lambda: reranker.postprocess_nodes(nodes, query_str=body.query)
-            )
+async def _rerank(body: RerankRequest, key: Key, service: Service) -> dict[str, Any]:
+    async with service.admission.working():
+        app = await service.app(body.model, key)
+        reranker = await in_thread(lambda: app.reranker)
+        if reranker is None:
+            message = "no reranker is configured (retrieval.reranker)"
+            raise RequestError(400, message, code="no_reranker")
+        nodes = [
+            # The place in the request as id: the reranker returns nodes in its own order.
+            NodeWithScore(node=TextNode(text=text, id_=str(index)))
+            for index, text in enumerate(body.documents)
+        ]
+        ranked = await run_in_threadpool(
+            lambda: reranker.postprocess_nodes(nodes, query_str=body.query)
+        )
     results = []
     for node in ranked[: body.top_n]:
         index = int(node.node_id)

@@ -9,6 +9,7 @@ from starlette.responses import FileResponse
 
 from rag_app.server.access import Served, Writer
 from rag_app.server.errors import RequestError
+from rag_app.server.threads import in_thread
 from rag_app.server.uploads import Upload
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
@@ -46,7 +47,8 @@ async def upload(request: Request, key: Writer, service: Served) -> dict[str, An
 @router.get("")
 async def list_files(key: Writer, service: Served) -> dict[str, Any]:
     """List the files that the key uploaded; for an admin's all."""
-    found = await run_in_threadpool(service.uploads.all, key)
+    async with service.admission.working():
+        found = await in_thread(lambda: service.uploads.all(key))
     return {"object": "list", "data": [_as_json(each) for each in found], "has_more": False}
 
 

@@ -14,14 +14,17 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 @router.get("")
 async def list_models(key: Reader, service: Served) -> dict[str, Any]:
     """List the collections that can be asked."""
-    infos = await service.collections(key)
+    async with service.admission.working():
+        infos = await service.collections(key)
     return {"object": "list", "data": [_model(info) for info in infos]}
 
 
 @router.get("/{model}")
 async def show_model(model: str, key: Reader, service: Served) -> dict[str, Any]:
     """Show one of them."""
-    for info in await service.collections(key):
+    async with service.admission.working():
+        infos = await service.collections(key)
+    for info in infos:
         if info.name == model:
             return _model(info)
     raise not_found(model)

@@ -12,12 +12,13 @@ from rag_app.app import RagApp
 from rag_app.errors import InputError
 from rag_app.milvus.rows import StoredDocument
 from rag_app.milvus.stored_documents import remove_documents
-from rag_app.server.access import Reader, Served, Writer, filters_of
+from rag_app.server.access import Reader, Served, Writer, filters_of, of_document
 from rag_app.server.errors import RequestError
 from rag_app.server.events import event
 from rag_app.server.ingests import Ingest, as_json, error_of
 from rag_app.server.keys import Key
 from rag_app.server.service import Service, vector_store_not_found
+from rag_app.server.threads import in_thread
 from rag_app.server.uploads import file_id as id_of
 
 router = APIRouter(prefix="/v1/vector_stores/{vector_store_id}/files", tags=["vector stores"])
@@ -62,8 +63,9 @@ async def list_files(
 ) -> dict[str, Any]:
     """List documents by path, and before them what is on its way or failed."""
     is_new = bool(service.ingests.of(vector_store_id))  # perhaps nothing was ingested before
-    app = await _app(vector_store_id, key, service, to_write=is_new)
-    documents = await run_in_threadpool(documents_of, app, key, is_new=is_new)
+    async with service.admission.working():
+        app = await _app(vector_store_id, key, service, to_write=is_new)
+        documents = await in_thread(lambda: documents_of(app, key, is_new=is_new))
     stored = [_of_document(each, app) for each in documents.values()]
     there = {each["id"] for each in stored}
     under_way = [
@@ -96,10 +98,11 @@ async def show_file(
 ) -> dict[str, Any]:
     """Show a document, or how far it is on its way."""
     ingest = _ingest(vector_store_id, file_id, key, service)
-    app = await _app(vector_store_id, key, service, to_write=ingest is not None)
-    if ingest is not None:
-        return _of_ingest(ingest, app)
-    return _of_document(await _find(app, file_id, key), app)
+    async with service.admission.working():
+        app = await _app(vector_store_id, key, service, to_write=ingest is not None)
+        if ingest is not None:
+            return _of_ingest(ingest, app)
+        return _of_document(await _find(app, file_id, key), app)
 
 
 @router.get("/{file_id}/events", response_model=None)
@@ -136,9 +139,7 @@ async def remove(
 
 
 async def _app(collection: str, key: Key, service: Service, *, to_write: bool = False) -> RagApp:
-    if not key.may_use(collection):
-        raise vector_store_not_found(collection)
-    return await service.app(collection, to_write=to_write)
+    return await service.app(collection, key, to_write=to_write, missing=vector_store_not_found)
 
 
 def _ingest(collection: str, file_id: str, key: Key, service: Service) -> Ingest | None:
@@ -149,25 +150,21 @@ def _ingest(collection: str, file_id: str, key: Key, service: Service) -> Ingest
 
 
 async def _find(app: RagApp, file_id: str, key: Key) -> StoredDocument:
-    documents = await run_in_threadpool(documents_of, app, key)
-    document = documents.get(file_id.removeprefix("file-"))
-    if document is None or not file_id.startswith("file-"):
+    of_it = filters_of(key, of_document(file_id.removeprefix("file-")))
+    found = await in_thread(lambda: list(app.store.documents(of_it).values()))
+    if not found or not file_id.startswith("file-"):
         raise RequestError(404, f"there is no file {file_id!r}", code="file_not_found")
-    return document
+    return found[0]
 
 
 def documents_of(app: RagApp, key: Key, *, is_new: bool = False) -> dict[str, StoredDocument]:
-    """Return the documents that a key may see, by id."""
+    """Return the documents that a key may see, by id, each with the rows that it may see."""
     try:
-        documents = app.store.documents()
+        return app.store.documents(filters_of(key))
     except InputError:
         if is_new:  # its first file is on its way, or has failed
             return {}
         raise
-    if (filters := filters_of(key)) is None:
-        return documents
-    seen = {node.ref_doc_id for node in app.store.get_nodes(None, filters)}
-    return {id_: document for id_, document in documents.items() if id_ in seen}
 
 
 def _of_ingest(ingest: Ingest, app: RagApp) -> dict[str, Any]:

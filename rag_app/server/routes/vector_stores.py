@@ -5,10 +5,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from llama_index.core.schema import MetadataMode, NodeWithScore
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from starlette.concurrency import run_in_threadpool
 
 from rag_app.milvus.admin import CollectionInfo
-from rag_app.server.access import Reader, Served, filters_of
+from rag_app.server.access import Reader, Served
 from rag_app.server.conversation import check_length
 from rag_app.server.disconnect import until_gone
 from rag_app.server.errors import RequestError
@@ -17,6 +16,7 @@ from rag_app.server.keys import Key
 from rag_app.server.routes.vector_store_files import documents_of
 from rag_app.server.searches import search_each
 from rag_app.server.service import Service, vector_store_not_found
+from rag_app.server.threads import in_thread
 
 router = APIRouter(prefix="/v1/vector_stores", tags=["vector stores"])
 
@@ -50,7 +50,9 @@ class SearchRequest(BaseModel):
 @router.get("")
 async def list_vector_stores(key: Reader, service: Served) -> dict[str, Any]:
     """List the collections that the key may use."""
-    stores = [await _vector_store(info, key, service) for info in await service.collections(key)]
+    async with service.admission.working():
+        infos = await service.collections(key)
+        stores = [await _vector_store(info, key, service) for info in infos]
     ids = [store["id"] for store in stores]
     return {
         "object": "list",
@@ -64,9 +66,10 @@ async def list_vector_stores(key: Reader, service: Served) -> dict[str, Any]:
 @router.get("/{vector_store_id}")
 async def show_vector_store(vector_store_id: str, key: Reader, service: Served) -> dict[str, Any]:
     """Show one of them."""
-    for info in await service.collections(key):
-        if info.name == vector_store_id:
-            return await _vector_store(info, key, service)
+    async with service.admission.working():
+        for info in await service.collections(key):
+            if info.name == vector_store_id:
+                return await _vector_store(info, key, service)
     raise vector_store_not_found(vector_store_id)
 
 
@@ -75,8 +78,6 @@ async def search(
     vector_store_id: str, body: SearchRequest, request: Request, key: Reader, service: Served
 ) -> dict[str, Any]:
     """Find the passages nearest to a query, or to each of several, best first."""
-    if not key.may_use(vector_store_id):
-        raise vector_store_not_found(vector_store_id)
     return await until_gone(request, _search(vector_store_id, body, key, service))
 
 
@@ -97,9 +98,15 @@ async def _search(
     overrides: dict[str, Any] = {"similarity_top_k": body.max_num_results}
     if body.ranking_options.score_threshold > 0:
         overrides["min_score"] = body.ranking_options.score_threshold
-    filters = filters_of(key, from_openai(body.filters))
     queries, found = await search_each(
-        service, collection, queries, filters, overrides, rewrites=body.rewrite_query
+        service,
+        collection,
+        key,
+        queries,
+        from_openai(body.filters),
+        overrides,
+        missing=vector_store_not_found,
+        rewrites=body.rewrite_query,
     )
     rows = _merged(found)[: body.max_num_results]
     return {
@@ -122,8 +129,8 @@ def _merged(found: list[list[NodeWithScore]]) -> list[NodeWithScore]:
 
 
 async def _vector_store(info: CollectionInfo, key: Key, service: Service) -> dict[str, Any]:
-    app = await service.app(info.name)
-    documents = await run_in_threadpool(documents_of, app, key)
+    app = await service.app(info.name, key, missing=vector_store_not_found)
+    documents = await in_thread(lambda: documents_of(app, key))
     counts = {**service.ingests.count(info.name, key), "completed": len(documents)}
     return {
         "id": info.name,
