@@ -3,7 +3,8 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import Field, dataclass, field, fields
+from enum import StrEnum
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from rag_app.config.languages import AUTO, STANDARD
 from rag_app.config.model_files import earlier_identity
 from rag_app.config.sections import Config
+from rag_app.documents.read import READERS_VERSION
 from rag_app.errors import CollectionMismatchError
 from rag_app.milvus.foreign import check_foreign
 
@@ -20,22 +22,73 @@ SCHEMA_VERSION = 2
 MADE_BY = "rag_app.made_by"
 """The collection property that says what made it, as JSON. Milvus Lite forgets descriptions."""
 
+_UNKNOWN = object()
+
+
+class Invalidates(StrEnum):
+    """What of a collection has to be made again when a part of its recipe changes.
+
+    New nodes have new vectors where their text is new, and new words; new vectors leave the rest as
+    it is, and so do new words.
+    """
+
+    NODES = "nodes"
+    VECTORS = "vectors"
+    WORDS = "words"
+    NOTHING = "nothing"
+
+
+def _part(
+    invalidates: Invalidates,
+    key: str = "",
+    *,
+    refuses: bool = True,
+    before: Any = _UNKNOWN,
+    **settings: Any,
+) -> Any:
+    """Describe a part of the recipe.
+
+    Parameters
+    ----------
+    invalidates
+        What another value of it makes unusable.
+    key
+        Of the configuration; empty: no setting, but what is installed.
+    refuses
+        Whether a collection with another value may not be written to.
+    before
+        What a collection has that was made before this part was there; not given: nobody knows,
+        and it counts as the same.
+    """
+    about = {"invalidates": invalidates, "key": key, "refuses": refuses, "before": before}
+    return field(metadata=about, **settings)
+
 
 @dataclass(frozen=True)
 class MadeBy:
-    """What decides a collection's rows. Two configurations that differ here cannot both fill one.
+    """What decides a collection's rows: its recipe, and what each part of it invalidates.
 
-    Of those that only search it, one that differs in how documents are split can use it as well.
+    Two configurations that differ here cannot both fill one collection. Of those that only search
+    it, one that differs in how documents are split can use it as well.
     """
 
-    model: str
-    normalize: bool
-    unit: str
-    size: int
-    overlap: int
-    language: str
-    stemmer: str = field(default_factory=lambda: stemmer_version())  # defined below
-    schema_version: int = SCHEMA_VERSION
+    model: str = _part(Invalidates.VECTORS, "embedding.model")
+    normalize: bool = _part(Invalidates.VECTORS, "embedding.normalize")
+    unit: str = _part(Invalidates.NODES, "chunking.unit")
+    size: int = _part(Invalidates.NODES, "chunking.size")
+    overlap: int = _part(Invalidates.NODES, "chunking.overlap")
+    language: str = _part(Invalidates.WORDS, "retrieval.language")
+    stemmer: str = _part(
+        Invalidates.WORDS,
+        refuses=False,
+        default_factory=lambda: stemmer_version(),  # defined below
+    )
+    readers: int = _part(
+        Invalidates.NODES,
+        refuses=False,  # an ingest reads files again whose readers changed, one by one
+        default=READERS_VERSION,
+    )
+    schema_version: int = _part(Invalidates.NOTHING, refuses=False, default=SCHEMA_VERSION)
 
     @classmethod
     def of(cls, config: Config) -> "MadeBy":
@@ -50,18 +103,53 @@ class MadeBy:
         )
 
 
-_CONFIG_KEYS = {
-    "model": "embedding.model",
-    "normalize": "embedding.normalize",
-    "unit": "chunking.unit",
-    "size": "chunking.size",
-    "overlap": "chunking.overlap",
-    "language": "retrieval.language",
-}
+@dataclass(frozen=True)
+class Difference:
+    """A part of the recipe in which a collection and a configuration differ.
+
+    Attributes
+    ----------
+    key
+        Of the configuration, or the part's own name where it is none.
+    made, wanted
+        What the collection was made with, and what the configuration says.
+    """
+
+    key: str
+    made: Any
+    wanted: Any
+    invalidates: Invalidates
+    refuses: bool
 
 
-_SPLITTING = {"unit", "size", "overlap"}
-"""What searching does not need to agree on."""
+def recipe_keys() -> dict[str, Invalidates]:
+    """Return all parts of the recipe, by their keys, with what each invalidates."""
+    return {_key(each): each.metadata["invalidates"] for each in fields(MadeBy)}
+
+
+def differences(config: Config, made: Mapping[str, Any]) -> list[Difference]:
+    """Compare what made a collection with what a configuration would make."""
+    found = []
+    wanted = MadeBy.of(config)
+    for each in fields(MadeBy):
+        about, value = each.metadata, getattr(wanted, each.name)
+        there = made.get(each.name, about["before"])
+        if there is _UNKNOWN or there == value:
+            continue
+        if each.name == "language" and value == AUTO:  # what the collection has: `language_of`
+            continue
+        if each.name == "stemmer" and made.get("language") == STANDARD:  # which stems nothing
+            continue
+        if each.name == "model" and _has_earlier_digest(made, config):
+            continue
+        found.append(
+            Difference(_key(each), there, value, about["invalidates"], refuses=about["refuses"])
+        )
+    return found
+
+
+def _key(part: "Field[Any]") -> str:
+    return str(part.metadata["key"] or part.name)
 
 
 def check_made_by(
@@ -98,22 +186,18 @@ def check_made_by(
             f"has rows of version {made.get('schema_version')}, this one writes {SCHEMA_VERSION}",
             f"{anew}; or {other}",
         )
-    for part, value in asdict(MadeBy.of(config)).items():
-        if part == "language" and value == AUTO:  # what the collection has: see `language_of`
+    for each in differences(config, made):
+        splits = each.invalidates == Invalidates.NODES
+        if each.key == "stemmer":
+            _warn_of_stemmer(name, each)
+        if not each.refuses or (splits and not exact):
             continue
-        if part == "stemmer":
-            _check_stemmer(name, made)
-            continue
-        if made.get(part) == value or (part in _SPLITTING and not exact):
-            continue
-        if part == "model" and _has_earlier_digest(made, config):
-            continue
-        key = _CONFIG_KEYS[part]
-        mixed = ", and would be a mixture" if part in _SPLITTING else ""
+        mixed = ", and would be a mixture" if splits else ""
         raise CollectionMismatchError(
-            f"the collection {name!r} in {section.uri} was made with {key} = {made.get(part)!r}, "
-            f"and the configuration ({config.origin(key)}) says {value!r}{mixed}",
-            f"set {key} back; or {other} (vector_store.collection) and ingest into that; or {anew}",
+            f"the collection {name!r} in {section.uri} was made with {each.key} = {each.made!r}, "
+            f"and the configuration ({config.origin(each.key)}) says {each.wanted!r}{mixed}",
+            f"set {each.key} back; or {other} (vector_store.collection) and ingest into that; or "
+            f"{anew}",
         )
 
 
@@ -126,15 +210,13 @@ def stemmer_version() -> str:
     return f"PyStemmer {'.'.join(version('PyStemmer').split('.')[:2])}"
 
 
-def _check_stemmer(name: str, made: Mapping[str, Any]) -> None:
+def _warn_of_stemmer(name: str, stemmer: Difference) -> None:
     """Warn where questions are stemmed otherwise than rows: few words, that would be missed."""
-    before = made.get("stemmer", stemmer_version())  # older collections do not say
-    if before != stemmer_version() and made.get("language") != STANDARD:
-        _warn(
-            f"the words of the collection {name!r} were stemmed by {before}, and here is "
-            f"{stemmer_version()}: a few will not be found, or in new rows only; "
-            f"pip install '{before.replace(' ', '==')}.*', or make the collection anew"
-        )
+    _warn(
+        f"the words of the collection {name!r} were stemmed by {stemmer.made}, and here is "
+        f"{stemmer.wanted}: a few will not be found, or in new rows only; "
+        f"pip install '{str(stemmer.made).replace(' ', '==')}.*', or make the collection anew"
+    )
 
 
 @cache
@@ -146,7 +228,13 @@ def _warn(message: str) -> None:
 def splitting_of(properties: Mapping[str, str]) -> dict[str, Any]:
     """Return how a collection's documents were split, by key of the configuration."""
     made: dict[str, Any] = json.loads(properties.get(MADE_BY, "{}"))
-    return {_CONFIG_KEYS[part]: made[part] for part in sorted(_SPLITTING & made.keys())}
+    return {
+        each.metadata["key"]: made[each.name]
+        for each in fields(MadeBy)
+        if each.metadata["invalidates"] == Invalidates.NODES
+        and each.metadata["key"]
+        and each.name in made
+    }
 
 
 def language_of(config: Config, properties: Mapping[str, str]) -> str:
