@@ -84,7 +84,7 @@ class RagApp:
         self._ingests = SerialRuns()
         self.answers_by_llm = llm is not None or config.llm.backend != "extractive"
         self._runner = Runner()
-        self._store = Part(lambda: _hold(config), lambda _: holders.let_go(config.vector_store.uri))
+        self._store = Part(lambda: _hold(config), lambda store: _let_go(store, config))
         if isinstance(embedder, BatchingEmbedder):  # another app's, which closes it
             shared = embedder
             self._embedder = Part(lambda: shared)
@@ -387,3 +387,8 @@ def _hold(config: Config) -> CollectionStore:
     store = open_store(config, foreign=True)
     holders.hold(config.vector_store.uri)
     return store
+
+
+def _let_go(store: CollectionStore, config: Config) -> None:
+    store.close()
+    holders.let_go(config.vector_store.uri)

@@ -212,6 +212,12 @@ class CollectionStore(DocumentRows):
         """Have it noticed from now on what other processes do to the collection."""
         self._noticing = noticing
 
+    def close(self) -> None:
+        """Give its connections back; nothing can be asked of it any more."""
+        self.client.close()
+        if self._noticing is not None:
+            self._noticing.close()
+
     def become(self, other: "CollectionStore") -> None:
         """Search as another store does, that opened the collection later."""
         # With it goes what pymilvus and LlamaIndex's store remember of the collection.

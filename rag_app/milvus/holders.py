@@ -1,4 +1,4 @@
-"""Who in this process uses a Milvus Lite database: the last one to let go closes it."""
+"""Who in this process uses a Milvus: the last one to let go closes the database or connection."""
 
 import os
 from collections import Counter
@@ -7,19 +7,20 @@ from contextlib import contextmanager
 from threading import Lock
 
 from rag_app.milvus import lite_files
+from rag_app.milvus.server_connections import close_unused
 
 _holders: Counter[str] = Counter()
 _lock = Lock()
 
 
 def hold(uri: str) -> None:
-    """Keep a database open until `let_go`."""
+    """Keep a database, or the connection to a server, open until `let_go`."""
     with _lock:
         _holders[_place(uri)] += 1
 
 
 def let_go(uri: str) -> None:
-    """Close a database, unless someone else in this process holds it."""
+    """Close a database, or the connection, unless someone else in this process holds it."""
     with _lock:
         place = _place(uri)
         _holders[place] -= 1
@@ -27,6 +28,7 @@ def let_go(uri: str) -> None:
             del _holders[place]
             # Within the lock: nobody gets hold of it while it is being closed.
             lite_files.release(uri)
+            close_unused(uri)
 
 
 @contextmanager

@@ -90,6 +90,10 @@ class Noticing:
         # A server finds nothing in a collection that is released at that moment, without an error.
         return found if any(found) or not self._notice(changes) else search()
 
+    def close(self) -> None:
+        """Give its connection back."""
+        self._index.client.close()
+
     def _notice(self, changes: int) -> bool:
         """Look, and open what has changed again; return whether that was so since `changes`."""
         with self._lock:

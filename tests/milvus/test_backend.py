@@ -1,5 +1,6 @@
 """Which Milvus it is, and what it can do: Milvus Lite as a server of its own is still Lite."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pymilvus import MilvusClient
 
 from rag_app import RagApp
 from rag_app.config.index_types import lite_types
+from rag_app.config.loader import override
 from rag_app.config.sections import Config
 from rag_app.errors import ConfigError
 from rag_app.index.apply import apply_index, show_index
@@ -90,6 +92,39 @@ def test_documents_of_a_shared_lite_are_ingested_searched_and_deleted(
         "guide/consistency.html",
         "kitchen/bread.txt",
     ]
+
+
+@pytest.mark.usefixtures("fake_embedder")
+def test_the_last_app_closes_the_connection_to_a_server(config: Config, docs: Path) -> None:
+    # By another name: a connection that no other test has.
+    uri = config.vector_store.uri.replace("127.0.0.1", "localhost")
+    config = override(config, {"vector_store.uri": uri})
+    before = sockets()
+    ingest(config, [docs])
+    with RagApp(config) as only:
+        only.retriever().retrieve("yeast dough")
+    assert sockets() == before
+    with RagApp(config) as first:
+        found = first.retriever().retrieve("yeast dough")
+        with RagApp(config) as second:
+            second.retriever().retrieve("yeast dough")
+        assert first.retriever().retrieve("yeast dough") == found, "it is shared, and stays"
+        assert sockets() > before
+    assert sockets() == before
+    with RagApp(config) as third:
+        assert third.retriever().retrieve("yeast dough") == found
+    theirs = MilvusClient(config.vector_store.uri)
+    RagApp(config).close()
+    with RagApp(config) as fourth:
+        fourth.retriever().retrieve("yeast dough")
+    assert theirs.list_collections(), "another program's stays"
+    theirs.close()
+
+
+def sockets() -> int:
+    """Count this process's connections."""
+    links = [Path(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]  # noqa: PTH208
+    return sum(1 for link in links if os.path.lexists(link) and "socket" in str(link.readlink()))
 
 
 @pytest.mark.usefixtures("fake_embedder")
