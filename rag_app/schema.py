@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+HEADING_SEPARATOR = " › "
+"""Between the headings of a path."""
+
 
 class Record:
     """Base of the records: `to_dict` is what ``--json`` prints."""
@@ -199,6 +202,11 @@ class Source(Record):
         As the LLM saw it.
     copies
         Paths of documents with a near-copy of the text, which took no place of their own.
+    headings
+        Those above it as a path, e.g. "Index › HNSW › Parameters"; empty without any.
+    boxes
+        Where it stands in a PDF: ``(page, x0, y0, x1, y1)`` of each line or paragraph, the page
+        from 1, the rest in points from the page's top left corner.
     """
 
     number: int
@@ -212,6 +220,16 @@ class Source(Record):
     score: float | None
     text: str
     copies: tuple[str, ...] = ()
+    headings: str = ""
+    boxes: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Title and headings as one path; a first heading that repeats the title stands once."""
+        path = self.headings.split(HEADING_SEPARATOR) if self.headings else []
+        if path[:1] != [self.title] and self.title:
+            path.insert(0, self.title)
+        return HEADING_SEPARATOR.join(path)
 
 
 @dataclass(frozen=True)

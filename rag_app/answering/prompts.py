@@ -3,8 +3,9 @@
 Text only. A template is a Jinja file with three variables, all of which it must use:
 
 ``contexts``
-    Passages, best last. Each has ``number``, ``text``, ``path``, ``title``, ``page`` and ``score``;
-    its number is the one in the printed list, so ``[1]`` in the answer leads to one passage.
+    Passages, best last. Each has ``number``, ``text``, ``path``, ``title``, ``headings`` (those
+    above it, as a path), ``name`` (title and headings), ``page`` and ``score``; its number is the
+    one in the printed list, so ``[1]`` in the answer leads to one passage.
 ``sources``
     The same passages, for a list of where they come from: a line each.
 ``question``
@@ -146,6 +147,7 @@ def make_safe(sources: Sequence[Source], neutralize: Neutralizer) -> list[Source
             title=neutralize(name_line(source.title)),
             path=neutralize(name_line(source.path)),
             file_name=neutralize(name_line(source.file_name)),
+            headings=neutralize(name_line(source.headings)),
         )
         for source in sources
     ]
@@ -166,6 +168,8 @@ def number_sources(nodes: Sequence["NodeWithScore"]) -> list[Source]:
             score=None if node.score is None else float(node.score),  # NumPy's is no JSON
             text=node.node.get_content(),
             copies=tuple(node.metadata.get("copies", ())),
+            headings=str(node.metadata.get("headings", "")),
+            boxes=tuple(tuple(box) for box in node.metadata.get("boxes", ())),
         )
         for number, node in enumerate(nodes, start=1)
     ]

@@ -262,7 +262,7 @@ def list_command(pattern: str) -> None:
 @click.argument("path")
 @common_options
 def show_command(path: str) -> None:
-    """Print the nodes of the document PATH, in document order, with their pages.
+    """Print the nodes of the document PATH, in document order, with their pages and headings.
 
     PATH is relative, as listed; absolute, where two folders have the same one; or an id.
     """
@@ -278,7 +278,8 @@ def show_command(path: str) -> None:
         echo(f"{key}: {value}")
     for number, node in enumerate(nodes, start=1):
         page = f", page {node['page']}" if node["page"] else ""
-        echo("", f"--- node {number} of {len(nodes)}{page}, {node['id']}", dim=True)
+        headings = f", {node['headings']}" if node["headings"] else ""
+        echo("", f"--- node {number} of {len(nodes)}{page}{headings}, {node['id']}", dim=True)
         echo_text(node["text"])
 
 

@@ -111,7 +111,7 @@ def retrieve_command(words: tuple[str, ...]) -> None:
         retriever = build_retriever(config)
     nodes = retriever.retrieve(question)
     if wants_json():
-        fields = ("path", "file_name", "title", "type", "page", "copies")
+        fields = ("path", "file_name", "title", "type", "headings", "page", "boxes", "copies")
         print_json(
             [
                 {
@@ -129,6 +129,8 @@ def retrieve_command(words: tuple[str, ...]) -> None:
     for rank, node in enumerate(nodes, start=1):
         page = f", page {node.metadata['page']}" if node.metadata.get("page") else ""
         echo(f"{rank}. {node.metadata.get('path')}{page}  ({node.score:.3f})", bold=True)
+        if headings := node.metadata.get("headings"):
+            echo(f"   {headings}")
         if copies := node.metadata.get("copies"):
             echo(f"   near-copies: {', '.join(copies)}")
         echo_text(f"{node.node.get_content(MetadataMode.NONE)}\n")
@@ -152,7 +154,7 @@ def print_sources(sources: Sequence["Source"], answer: str) -> None:
             echo("", heading)
         for source in listed:
             page = f", page {source.page}" if source.page else ""
-            echo(f"  [{source.number}] {source.path}{page} — {source.title}")
+            echo(f"  [{source.number}] {source.path}{page} — {source.name}")
 
 
 def _print_ledger(ledger: Sequence["LedgerEntry"], prompt_tokens: int, budget: int) -> None:

@@ -1,16 +1,13 @@
-"""Documents → nodes: split, counted in characters or the embedder's own tokens, none unread."""
+"""Documents → nodes that follow their structure, and that the embedder reads to the end."""
 
 import hashlib
-import re
-import sys
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
 from llama_index.core.node_parser import NodeParser as LlamaIndexNodeParser
-from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import (
     BaseNode,
     MetadataMode,
@@ -22,23 +19,18 @@ from pydantic import Field, PrivateAttr
 
 from rag_app.callbacks import own_callbacks
 from rag_app.config.sections import ChunkingSection
+from rag_app.documents.blocks import Outline
 from rag_app.documents.file_types import PAGE_BREAK
+from rag_app.documents.grouping import Grouper, Piece
+from rag_app.documents.prose import MAX_CHARACTERS, ProseSplitter, Tokenize, until_too_long
 from rag_app.errors import ConfigError
-
-MAX_CHARACTERS = 16_000
-"""Of a node, whatever it counts in tokens (WordPiece takes a word of any length for one): a row of
-Milvus holds 65,535 bytes of text, and a character has up to four."""
+from rag_app.schema import HEADING_SEPARATOR
 
 _MAX_PART = 1_000_000
 """Characters that are split in one go: the splitter keeps every token of them in memory."""
 
-_LONG_RUN = re.compile(
-    r"(?<![^\s,.;。？！])[^\s,.;。？！]{1000,}|(?<![^\w\s])[^\w\s]{1000,}"  # noqa: RUF001
-)
-"""What the splitter would take apart character by character: no space or mark to split at (its own
-expression), or nothing but marks."""
-
-Tokenize = Callable[[str], Sequence[object]]
+_BY_LINE = frozenset({"code", "csv", "json", "notebook", "xlsx"})
+"""Types of documents whose lines are what sentences are to others; "#" begins no heading there."""
 
 
 class NodeParser(LlamaIndexNodeParser):
@@ -71,8 +63,8 @@ class NodeParser(LlamaIndexNodeParser):
     reads: int = Field(description="Tokens that the embedder reads.")
 
     _tokenize: Tokenize = PrivateAttr()
-    _splitter: SentenceSplitter = PrivateAttr()
-    _shortener: SentenceSplitter = PrivateAttr()
+    _prose: ProseSplitter = PrivateAttr()
+    _grouper: Grouper = PrivateAttr()
 
     def __init__(
         self, section: ChunkingSection, tokenize: Tokenize, reads: int, **settings: Any
@@ -90,15 +82,11 @@ class NodeParser(LlamaIndexNodeParser):
             reads=reads,
             **settings,
         )
-        # Before the splitter, which would import all of it.
-        _import_nltk()
         self._tokenize = tokenize
-        self._splitter = _splitter(
-            section.size, section.overlap, tokenize if section.unit == "tokens" else list
-        )
-        # An overlap that is counted in characters is no number of tokens.
-        overlap = section.overlap if section.unit == "tokens" else 0
-        self._shortener = _splitter(reads, min(overlap, reads - 1), tokenize)
+        self._prose = ProseSplitter(section, tokenize, reads)
+        enough = until_too_long(tokenize, section.size)
+        count = len if section.unit == "characters" else lambda text: len(enough(text))
+        self._grouper = Grouper(section.size, section.overlap, count, self._prose.split)
 
     @classmethod
     def class_name(cls) -> str:
@@ -123,71 +111,65 @@ class NodeParser(LlamaIndexNodeParser):
         list of TextNode
             In document order, each related to the document, and to the ones before and after it.
             Ids are digests of document id, text and occurrence, so that the same text keeps its
-            row. Metadata is the document's, with ``node_count`` (int), ``position`` (int, from 0)
-            and, for documents with pages, ``page`` (int, from 1).
+            row. Metadata is the document's, with ``node_count`` (int), ``position`` (int, from 0),
+            ``headings`` (str, the path of headings above, as far as there are any) and, for
+            documents with pages, ``page`` (int, from 1). ``start_char_idx`` and ``end_char_idx``
+            tell where it stands in the text; the header that a part of a table repeats is before
+            that.
         """
         whole = document.get_content(MetadataMode.NONE)
-        pieces = [
-            piece
-            for text in self._texts(whole)
-            for piece in self._shorten(text)
-            if piece.strip(f"{PAGE_BREAK} \n")
-        ]
+        pieces = list(self._pieces(whole, str(document.metadata.get("type"))))
         given = document.metadata if self.include_metadata else {}
         metadata = {**given, "node_count": len(pieces)}
         breaks = [at for at, character in enumerate(whole) if character == PAGE_BREAK]
         source = document.source_node or RelatedNodeInfo(node_id=document.node_id)
         seen: Counter[str] = Counter()
         nodes: list[TextNode] = []
-        start = -1
         for piece in pieces:
-            # Behind the piece before: overlaps and repeated text are there more than once. What the
-            # splitter changed is not found at all, and counts as where that one is.
-            start = max(whole.find(piece, start + 1), start)
-            text = piece.replace(PAGE_BREAK, "\n").strip()
-            own = {"position": len(nodes)}
+            own: dict[str, Any] = {"position": len(nodes)}
+            if piece.path:
+                own["headings"] = HEADING_SEPARATOR.join(piece.path)
             if breaks:
-                own["page"] = bisect(breaks, start) + 1
+                own["page"] = bisect(breaks, piece.start) + 1
+            text = piece.header + whole[piece.start : piece.end].replace(PAGE_BREAK, "\n")
             id_ = node_id(document.node_id, text, seen[text])
-            nodes.append(_node(id_, text, start, {**metadata, **own}, source))
+            nodes.append(_node(id_, text, piece, {**metadata, **own}, source))
             seen[text] += 1
         if self.include_prev_next_rel:
             _relate(nodes)
         return nodes
 
-    def _texts(self, whole: str) -> Iterator[str]:
-        """Yield texts of the size that was asked for, of parts that can be split in good time."""
-        for part in _parts(whole):
-            start = 0
-            for run in _LONG_RUN.finditer(part):
-                yield from self._splitter.split_text(part[start : run.start()])
-                yield from self._cut(run[0])
-                start = run.end()
-            yield from self._splitter.split_text(part[start:])
-
-    def _cut(self, run: str) -> Iterator[str]:
-        """Cut what has nowhere to split into pieces of at most the size, without an overlap."""
+    def _pieces(self, whole: str, kind: str) -> Iterator[Piece]:
+        """Yield what becomes a node, white space around it left out."""
+        outline = Outline(has_headings=kind != "text" and kind not in _BY_LINE)
         start = 0
-        step = self.size if self.unit == "characters" else MAX_CHARACTERS
-        most = self.size if self.unit == "tokens" else self.reads
-        while start < len(run):
-            piece = run[start : start + step]
-            if (tokens := len(self._tokenize(piece))) > most and step > 1:
-                # At most half as long each time, so that it soon ends however
-                # unevenly the tokens lie.
-                step = max(min(step // 2, step * most // tokens), 1)
-                continue
-            yield piece
-            start += step
+        for part in _parts(whole):
+            sections = outline.sections(part)
+            for piece in self._grouper.pieces(part, sections, by_line=kind in _BY_LINE):
+                piece.start += start
+                piece.end += start
+                yield from self._readable(whole, piece)
+            start += len(part)
 
-    def _shorten(self, text: str) -> list[str]:
-        """Split a text further that is longer than the embedder reads or Milvus keeps."""
-        fits = len(self._tokenize(text)) <= self.reads
-        return [
-            piece[start : start + MAX_CHARACTERS]
-            for piece in ([text] if fits else self._shortener.split_text(text))
-            for start in range(0, len(piece), MAX_CHARACTERS)
-        ]
+    def _readable(self, whole: str, piece: Piece) -> Iterator[Piece]:
+        """Cut a piece further that is longer than the embedder reads or Milvus keeps."""
+        text = piece.header + whole[piece.start : piece.end]
+        if len(text) <= MAX_CHARACTERS and self._count_tokens(text) <= self.reads:
+            shorter = [whole[piece.start : piece.end]]
+            header = piece.header
+        else:
+            shorter, header = self._prose.shorten(whole[piece.start : piece.end]), ""
+        at = piece.start
+        for each in shorter:
+            found = max(whole.find(each, at, piece.end), at)
+            bare = each.strip(f"{PAGE_BREAK} \n")
+            if bare:
+                start = found + each.index(bare)
+                yield Piece(start, start + len(bare), piece.path, header)
+            at = found + 1
+
+    def _count_tokens(self, text: str) -> int:
+        return len(self._tokenize(text))
 
 
 def _parts(whole: str) -> Iterator[str]:
@@ -211,14 +193,14 @@ def node_id(document_id: str, text: str, occurrence: int) -> str:
 
 
 def _node(
-    id_: str, text: str, start: int, metadata: dict[str, Any], source: RelatedNodeInfo
+    id_: str, text: str, piece: Piece, metadata: dict[str, Any], source: RelatedNodeInfo
 ) -> TextNode:
     hidden = list(metadata)
     return TextNode(
         id_=id_,
         text=text,
-        start_char_idx=start,
-        end_char_idx=start + len(text),
+        start_char_idx=piece.start,
+        end_char_idx=piece.end,
         metadata=metadata,
         excluded_embed_metadata_keys=hidden,
         excluded_llm_metadata_keys=hidden,
@@ -231,45 +213,3 @@ def _relate(nodes: Sequence[TextNode]) -> None:
     for one, other in pairwise(nodes):
         one.relationships[NodeRelationship.NEXT] = RelatedNodeInfo(node_id=other.node_id)
         other.relationships[NodeRelationship.PREVIOUS] = RelatedNodeInfo(node_id=one.node_id)
-
-
-def _import_nltk() -> None:
-    """Import what the splitter finds sentences with, and not all that NLTK has a use for.
-
-    It goes without scipy and scikit-learn where they are not installed; they take 1.1 s of 1.3 s.
-    """
-    if "nltk" in sys.modules:
-        return
-    absent = [name for name in ("scipy.stats", "sklearn") if name not in sys.modules]
-    # A module that is None there cannot be imported, as if it were not installed.
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
-    try:
-        import nltk  # noqa: F401
-    finally:
-        # Out again: whoever else imports them is to get them.
-        for name in absent:
-            del sys.modules[name]
-
-
-def _until_it_is_too_long(tokenize: Tokenize, size: int) -> Tokenize:
-    """Let a whole document not be tokenized only to learn that it is longer than a node."""
-    enough = 32 * size
-
-    def tokens(text: str) -> Sequence[object]:
-        if len(text) > 2 * enough and (cut := text.rfind(" ", 0, enough)) > 0:
-            start = tokenize(text[:cut])  # whole words, so that the text has these tokens and more
-            if len(start) > size:
-                return start
-        return tokenize(text)
-
-    return tokens
-
-
-def _splitter(size: int, overlap: int, tokenize: Tokenize) -> SentenceSplitter:
-    return SentenceSplitter(
-        chunk_size=size,
-        chunk_overlap=overlap,
-        tokenizer=_until_it_is_too_long(tokenize, size),  # used for the length of what it gives
-        # LlamaIndex's own default is three line breaks, which few texts have.
-        paragraph_separator="\n\n",
-    )

@@ -28,7 +28,7 @@ logging.getLogger("llama_index.core.readers.file.base").addFilter(
     lambda record: "llama-index-readers-file" not in record.getMessage()
 )
 
-READERS_VERSION = 3
+READERS_VERSION = 4
 """Part of each content hash: raise it when the output of readers or node parser changes, to read
 files again. Of a reader that another package adds, it is that package's version."""
 

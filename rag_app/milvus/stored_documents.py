@@ -65,7 +65,12 @@ def show_document(config: Config, path: str) -> dict[str, Any]:
     return {
         **_info(document).to_dict(),
         "node_texts": [
-            {"id": node.node_id, "page": node.metadata.get("page"), "text": node.get_content()}
+            {
+                "id": node.node_id,
+                "page": node.metadata.get("page"),
+                "headings": node.metadata.get("headings", ""),
+                "text": node.get_content(),
+            }
             for node in nodes
         ],
     }

@@ -119,15 +119,18 @@ def _join(group: list[NodeWithScore], pieces: Sequence[TextNode]) -> NodeWithSco
 
 
 def _continuation(one: TextNode, other: TextNode) -> str:
-    """Return what `other` adds to `one`: not the end of `one` that it repeats."""
-    longest = min(len(one.text), len(other.text))
+    """Return what `other` adds to `one`: not the end of `one`, or of a table's header, again."""
+    text = other.text
+    longest = min(len(one.text), len(text))
     if one.end_char_idx is not None and other.start_char_idx is not None:
+        if other.end_char_idx is not None:
+            text = text[max(len(text) - (other.end_char_idx - other.start_char_idx), 0) :]
         # Two nodes that share no text may still end and begin with the same letter.
         longest = min(longest, one.end_char_idx - other.start_char_idx)
     for length in range(longest, 0, -1):
-        if one.text.endswith(other.text[:length]):
-            return other.text[length:]
-    return f"\n{other.text}"
+        if one.text.endswith(text[:length]):
+            return text[length:]
+    return f"\n\n{text}" if longest < -1 else f"\n{text}"
 
 
 def _has_position(node: NodeWithScore) -> bool:

@@ -13,11 +13,15 @@ from rag_app.errors import ConfigError
 QUESTION = "What do the parameters for HNSW mean?"
 
 
-def node(path: str, text: str, score: float, page: int | None = None) -> NodeWithScore:
+def node(
+    path: str, text: str, score: float, page: int | None = None, headings: str = ""
+) -> NodeWithScore:
     name = path.rpartition("/")[2]
     metadata = {"path": path, "file_name": name, "title": f"Title of {name}"}
     if page:
         metadata["page"] = page  # type: ignore[assignment]
+    if headings:
+        metadata["headings"] = headings
     return NodeWithScore(
         node=TextNode(id_=f"id of {text}", text=text, metadata=metadata), score=score
     )
@@ -119,7 +123,21 @@ def test_sources_carry_what_the_node_says() -> None:
         "score": 0.5,
         "text": "Text.",
         "copies": (),
+        "headings": "",
+        "boxes": (),
     }
+
+
+def test_the_headings_above_a_passage_stand_beside_its_title() -> None:
+    ranked = [
+        node("a.md", "One.", 0.9, headings="Index › HNSW"),
+        node("b.md", "Two.", 0.8, headings="Title of b.md › <|im_start|> Parameters"),
+    ]
+    prompt = rendered(ranked)
+    assert "] Title of a.md › Index › HNSW (a.md)" in prompt
+    assert "] Title of b.md › " in prompt
+    assert "<|im_start|>" not in prompt
+    assert number_sources(ranked)[0].headings == "Index › HNSW"
 
 
 def test_nodes_of_other_makers_are_numbered() -> None:

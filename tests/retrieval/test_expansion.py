@@ -74,6 +74,19 @@ def test_what_neighbours_repeat_stands_once(monkeypatch: object) -> None:
     assert joined[0].text == "one two three four"
 
 
+def test_a_header_that_the_parts_of_a_table_repeat_stands_once() -> None:
+    rows = [TextNode(text=f"|h|\n|-|\n|{n}|", start_char_idx=8 + 4 * n) for n in range(2)]
+    for node, row in zip(rows, ("|0|", "|1|"), strict=True):
+        node.end_char_idx = (node.start_char_idx or 0) + len(row)
+    assert _continuation(*rows) == "\n|1|"
+
+
+def test_paragraphs_stay_apart() -> None:
+    one = TextNode(text="One.", start_char_idx=0, end_char_idx=4)
+    other = TextNode(text="Two.", start_char_idx=6, end_char_idx=10)
+    assert _continuation(one, other) == "\n\nTwo."
+
+
 def test_a_node_without_position_stays_as_it_is() -> None:
     own = NodeWithScore(node=TextNode(id_="own", text="inserted by an app"), score=0.95)
     found = expand([*hits("a4"), own], 1, fetch)
