@@ -26,7 +26,7 @@ _MAX_COLSPAN = 1000
 
 _NEVER_CONTENT = {
     *("script", "style", "svg", "button", "noscript", "template", "iframe", "object"),
-    *("canvas", "input", "select"),
+    *("canvas", "input", "select", "ix:header", "ix:hidden"),  # inline XBRL: values not shown
 }
 _NOT_CONTENT = {"nav", "form", "dialog"}
 _NOT_CONTENT_ROLES = {"navigation", "banner", "contentinfo", "search", "button", "menu", "dialog"}
@@ -34,6 +34,7 @@ _NOT_CONTENT_ROLES = {"navigation", "banner", "contentinfo", "search", "button",
 # Python shows a warning once a process; each file's report (`library_warnings`) is to have its own.
 warnings.filterwarnings("always", category=UnusualUsageWarning)
 
+_NOT_SHOWN = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
 _LONG_SPACE = re.compile(r"\s{50,}")
 
 
@@ -198,6 +199,8 @@ def is_around(tag: Tag) -> bool:
     if tag.name in _NOT_CONTENT or tag.get("role") in _NOT_CONTENT_ROLES:
         return True
     if tag.has_attr("hidden") or tag.get("aria-hidden") == "true":
+        return True
+    if _NOT_SHOWN.search(str(tag.get("style") or "")[:1000]):
         return True
     # A page's header and footer are navigation; an article's own header holds its title.
     return tag.name in {"header", "footer", "aside"} and tag.find_parent("article") is None

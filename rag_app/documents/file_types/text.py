@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rag_app.documents.file_types.base import FileReader, text_of
 from rag_app.documents.file_types.limits import Budget
+from rag_app.documents.file_types.markup import without_markup
 
 
 class TextReader(FileReader):
@@ -15,7 +16,7 @@ class TextReader(FileReader):
 
 
 class MarkdownReader(FileReader):
-    """Markdown as it is, less its front matter; the title is that one's or the first "#"."""
+    """Markdown as it is, less front matter and HTML; the title is the former's or the first "#"."""
 
     def extract(self, file: Path, budget: Budget) -> tuple[str, str | None]:
         """Return the text behind the front matter, and the title."""
@@ -23,6 +24,7 @@ class MarkdownReader(FileReader):
         front, text = _split_front_matter(text)
         titles = (line.removeprefix("title:") for line in front if line.startswith("title:"))
         title = _unquoted(next(titles, ""))
+        text = without_markup(text)
         return text, title or first_heading(text)
 
 
