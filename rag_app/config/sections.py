@@ -44,8 +44,14 @@ class DocumentsSection(Section):
     max_file_size_mb: float = Field(default=50.0, gt=0)
     """Skip files larger than this many megabytes (10^6 bytes), or with more text (characters), or
     that unpack to twice as many, with the reason in the report."""
-    max_read_seconds: float = Field(default=25.0, gt=0)
-    """Skip files that take more seconds of the reading thread's processor time to read."""
+    max_seconds: float = Field(default=25.0, gt=0)
+    """Skip files that take more seconds of processor time to read, or four times as many by the
+    clock."""
+    max_memory_mb: float = Field(default=1000.0, ge=100)
+    """Skip files that take more megabytes (10^6 bytes) of memory to read (Linux)."""
+    workers: int | None = Field(default=None, ge=1)
+    """Processes that read files at the same time; unset: half as many as there are processors, but
+    2 to 8."""
 
 
 class ChunkingSection(Section):

@@ -11,9 +11,10 @@ from pydantic import Field
 
 from rag_app.config.sections import DocumentsSection
 from rag_app.documents.discover import discover
-from rag_app.documents.file_types import UnreadableFileError
+from rag_app.documents.file_types import FileReader
 from rag_app.documents.file_types.kinds import readers_by_suffix
-from rag_app.documents.read import limits_of, read
+from rag_app.documents.read import limits_of
+from rag_app.documents.reading import read_all
 from rag_app.schema import SkippedFile
 
 _LOG = logging.getLogger("rag_app")
@@ -21,6 +22,9 @@ _LOG = logging.getLogger("rag_app")
 
 def file_readers(section: DocumentsSection | None = None) -> dict[str, BaseReader]:
     """Return a reader for each suffix that tells a type of file, those of other packages included.
+
+    They read in the process that calls them: what crashes or hangs there is not caught, as it is by
+    `DirectoryReader`.
 
     >>> SimpleDirectoryReader("docs", file_extractor=file_readers()).load_data()
 
@@ -30,7 +34,19 @@ def file_readers(section: DocumentsSection | None = None) -> dict[str, BaseReade
         The configuration's ``[documents]``, for its limits; None: the defaults.
     """
     limits = limits_of(section or DocumentsSection())
-    return {suffix: reader(limits) for suffix, reader in readers_by_suffix().items()}
+    return {suffix: _Reader(reader(limits)) for suffix, reader in readers_by_suffix().items()}
+
+
+class _Reader(BaseReader):
+    """One of our readers as one of LlamaIndex's."""
+
+    def __init__(self, reader: FileReader) -> None:
+        self._reader = reader
+
+    def load_data(self, file: Path, extra_info: dict[str, Any] | None = None) -> list[Document]:
+        text, title = self._reader.load(file)
+        named = {"title": title} if title else {}
+        return [Document(text=text, metadata={**(extra_info or {}), **named})]
 
 
 class DirectoryReader(BasePydanticReader):
@@ -73,11 +89,11 @@ class DirectoryReader(BasePydanticReader):
         found = discover(paths, self.section)
         for skip in found.skipped:
             _tell(skip, skipped)
-        for file in found.files:
-            try:
-                yield read(file, self.section)
-            except UnreadableFileError as error:
-                _tell(SkippedFile(file.path, str(error), str(file.root)), skipped)
+        for reading in read_all(found.files, self.section):
+            if reading.document is not None:
+                yield reading.document
+            else:
+                _tell(reading.skipped, skipped)
 
 
 def _tell(skip: SkippedFile, skipped: list[SkippedFile] | None) -> None:

@@ -12,10 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rag_app.config.sections import DocumentsSection
+from rag_app.documents.file_types.limits import too_large
 from rag_app.errors import InputError
 from rag_app.schema import SkippedFile
+
+if TYPE_CHECKING:  # 0.4 s, which a reading process does without
+    from rag_app.config.sections import DocumentsSection
 
 
 @dataclass(frozen=True, order=True)
@@ -67,7 +71,7 @@ class _Top:
 
 
 def discover(
-    paths: Iterable[str | Path], section: DocumentsSection, known_roots: Sequence[Path] = ()
+    paths: Iterable[str | Path], section: "DocumentsSection", known_roots: Sequence[Path] = ()
 ) -> Discovery:
     """List the files under folders, files and globs.
 
@@ -196,7 +200,7 @@ class _Folder:
 class _Walk:
     """Goes through folders without calling itself: they may be nested as deep as paths can be."""
 
-    def __init__(self, root: Path, inside: tuple[str, ...], section: DocumentsSection) -> None:
+    def __init__(self, root: Path, inside: tuple[str, ...], section: "DocumentsSection") -> None:
         self.skipped: list[SkippedFile] = []
         self.unseen: set[Path] = set()
         self._root = root
@@ -235,7 +239,7 @@ class _Walk:
                     "documents.follow_links = true follows it"
                 )
         if stat.S_ISREG(status.st_mode):
-            return too_large(status.st_size, self._section)
+            return too_large(status.st_size, round(self._section.max_file_size_mb * 1e6))
         return "" if stat.S_ISDIR(status.st_mode) else "not a regular file"
 
     def _holds(self, target: str) -> bool:
@@ -263,14 +267,6 @@ class _Walk:
         relative = path.relative_to(self._root).as_posix()
         shown = relative if relative != "." else path.name
         self.skipped.append(SkippedFile(_printable(shown), reason, _printable(str(self._root))))
-
-
-def too_large(size: int, section: DocumentsSection) -> str:
-    """Say that a file is larger than allowed; empty if it is not."""
-    if size <= section.max_file_size_mb * 1e6:
-        return ""
-    limit = f"documents.max_file_size_mb = {section.max_file_size_mb:g}"
-    return f"larger than {limit}: {size / 1e6:.1f} MB"
 
 
 def _said_by(error: OSError, path: Path) -> str:

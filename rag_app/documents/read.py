@@ -5,30 +5,26 @@ Whatever is in a file, or becomes of it while it is read, is that file's own mat
 """
 
 import hashlib
-import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llama_index.core import SimpleDirectoryReader
-from llama_index.core.schema import Document
-
-from rag_app.config.sections import DocumentsSection
-from rag_app.documents.discover import SourceFile, too_large
+from rag_app.documents.discover import SourceFile
 from rag_app.documents.file_types import READERS, Limits, UnreadableFileError, file_type
+from rag_app.documents.file_types.limits import too_large
 from rag_app.documents.library_warnings import heard_by
 from rag_app.errors import ExtensionError
 
-# LlamaIndex warns at each file that its own collection of readers is not installed: ours serve.
-logging.getLogger("llama_index.core.readers.file.base").addFilter(
-    lambda record: "llama-index-readers-file" not in record.getMessage()
-)
+if TYPE_CHECKING:
+    from llama_index.core.schema import Document
 
-READERS_VERSION = 4
+    from rag_app.config.sections import DocumentsSection
+
+READERS_VERSION = 5
 """Part of each content hash: raise it when the output of readers or node parser changes, to read
 files again. Of a reader that another package adds, it is that package's version."""
 
@@ -40,8 +36,10 @@ MAX_TITLE = 300
 """Characters of a title: each node carries it, twice, and Milvus takes 65,536 bytes a row."""
 
 
-def read(file: SourceFile, section: DocumentsSection, warned: list[str] | None = None) -> Document:
-    """Read one file.
+def read(
+    file: SourceFile, section: "DocumentsSection", warned: list[str] | None = None
+) -> "Document":
+    """Read one file in this process.
 
     Parameters
     ----------
@@ -63,47 +61,63 @@ def read(file: SourceFile, section: DocumentsSection, warned: list[str] | None =
     UnreadableFileError
         If there is nothing in the file that could be read, with the reason.
     """
-    with _own_matter(), heard_by([] if warned is None else warned):
-        data, before = _read_bytes(file.absolute, section)
-        kind = file_type(file.absolute, data)
-        (part,) = SimpleDirectoryReader.load_file(
-            input_file=file.absolute,
-            # LlamaIndex's own would put absolute paths into each node.
-            file_metadata=lambda _: {},
-            file_extractor={file.absolute.suffix.lower(): READERS[kind](limits_of(section))},
-            # Without it LlamaIndex prints the failure, and returns nothing.
-            raise_on_error=True,
-        )
-        text = _valid(part.text)
-        if not text.strip():
-            raise UnreadableFileError("no text in it")
-        # The reader opened the file once more: hash and text have to be of the same bytes.
-        if _version(file.absolute.stat()) != _version(before):
-            raise UnreadableFileError(
-                "it changed while it was read; the next ingest reads it again"
-            )
-    metadata: dict[str, Any] = {
-        "title": _title(part.metadata.get("title")) or _title(file.absolute.stem),
+    return document_of(file, *parse(file.absolute, limits_of(section), warned))
+
+
+def document_of(file: SourceFile, text: str, metadata: Mapping[str, Any]) -> "Document":
+    """Make a document of what `parse` made of a file."""
+    from llama_index.core.schema import Document  # 1 s, which a reading process does without
+
+    named = {
+        "title": metadata["title"],
         "path": file.path,
         "file_name": file.absolute.name,
-        "type": kind,
-        "size": len(data),
-        "modified": _moment(before.st_mtime),
+        **metadata,
         "root": str(file.root),
-        "content_hash": _hash(data, kind),
     }
     # LlamaIndex puts all that is not hidden before the text, for the embedder and the LLM alike.
-    hidden = list(metadata)
+    hidden = list(named)
     return Document(
         id_=file.document_id,
         text=text,
-        metadata=metadata,
+        metadata=named,
         excluded_embed_metadata_keys=hidden,
         excluded_llm_metadata_keys=hidden,
     )
 
 
-def content_hash(file: SourceFile, section: DocumentsSection) -> str:
+def parse(
+    path: Path, limits: Limits, warned: list[str] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """Return a file's text, and the metadata that are its content's and its own.
+
+    Raises
+    ------
+    UnreadableFileError
+        As `read` does.
+    """
+    with _own_matter(limits), heard_by([] if warned is None else warned):
+        data, before = _read_bytes(path, limits)
+        kind = file_type(path, data)
+        read_text, read_title = READERS[kind](limits).load(path)
+        text = _valid(read_text)
+        if not text.strip():
+            raise UnreadableFileError("no text in it")
+        # The reader opened the file once more: hash and text have to be of the same bytes.
+        if _version(path.stat()) != _version(before):
+            raise UnreadableFileError(
+                "it changed while it was read; the next ingest reads it again"
+            )
+    return text, {
+        "title": _title(read_title) or _title(path.stem),
+        "type": kind,
+        "size": len(data),
+        "modified": _moment(before.st_mtime),
+        "content_hash": _hash(data, kind),
+    }
+
+
+def content_hash(file: SourceFile, section: "DocumentsSection") -> str:
     """Return a hex digest of a file's bytes and the readers' version: equal means nothing to do.
 
     Raises
@@ -111,14 +125,15 @@ def content_hash(file: SourceFile, section: DocumentsSection) -> str:
     UnreadableFileError
         As `read` does, for what can be told without parsing.
     """
-    with _own_matter():
-        data, _ = _read_bytes(file.absolute, section)
+    limits = limits_of(section)
+    with _own_matter(limits):
+        data, _ = _read_bytes(file.absolute, limits)
         kind = file_type(file.absolute, data)
     return _hash(data, kind)
 
 
 @contextmanager
-def _own_matter() -> Iterator[None]:
+def _own_matter(limits: Limits) -> Iterator[None]:
     """Turn whatever one file causes into the reason why it is skipped: no other is to suffer."""
     try:
         yield
@@ -126,20 +141,28 @@ def _own_matter() -> Iterator[None]:
     except (UnreadableFileError, ExtensionError):
         raise
     except MemoryError:
-        raise UnreadableFileError("it takes more memory than there is") from None
+        raise UnreadableFileError(too_much_memory(limits)) from None
     except OSError as error:
         raise UnreadableFileError(f"unreadable: {error.strerror or _one_line(error)}") from None
-    except Exception as error:  # LlamaIndex wraps what a reader raises
-        cause = error.__cause__ or error
-        if isinstance(cause, UnreadableFileError):
-            raise cause from None
-        raise UnreadableFileError(f"truncated or damaged: {_one_line(cause)}") from error
+    except Exception as error:
+        raise UnreadableFileError(f"truncated or damaged: {_one_line(error)}") from error
 
 
-def limits_of(section: DocumentsSection) -> Limits:
+def limits_of(section: "DocumentsSection") -> Limits:
     """Return what reading one file may take."""
     most = round(section.max_file_size_mb * 1e6)
-    return Limits(characters=most, unpacked=2 * most, seconds=section.max_read_seconds)
+    return Limits(
+        file_size=most,
+        characters=most,
+        unpacked=2 * most,
+        seconds=section.max_seconds,
+        memory=round(section.max_memory_mb * 1e6),
+    )
+
+
+def too_much_memory(limits: Limits) -> str:
+    """Say that a file takes more memory than allowed, or than there is."""
+    return f"it takes more memory than documents.max_memory_mb = {limits.memory / 1e6:g} to read"
 
 
 def _hash(data: bytes, kind: str) -> str:
@@ -152,7 +175,7 @@ def _version(status: os.stat_result) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def _read_bytes(path: Path, section: DocumentsSection) -> tuple[bytes, os.stat_result]:
+def _read_bytes(path: Path, limits: Limits) -> tuple[bytes, os.stat_result]:
     """Read a regular file without ever waiting: /proc/kmsg is one, and so may be a pipe by now."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
@@ -164,7 +187,7 @@ def _read_bytes(path: Path, section: DocumentsSection) -> tuple[bytes, os.stat_r
             data += piece
             # Both: what the system makes as one reads has the size 0, and
             # a file may grow meanwhile.
-            if reason := too_large(max(len(data), status.st_size), section):
+            if reason := too_large(max(len(data), status.st_size), limits.file_size):
                 raise UnreadableFileError(reason)
         if piece is None:
             raise UnreadableFileError("unreadable: it has no end, the system makes it as one reads")

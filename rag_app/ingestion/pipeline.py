@@ -7,7 +7,7 @@ the corpus. No stage keeps state of its own, so each could run elsewhere.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
 from threading import Event, Lock, Thread
@@ -16,9 +16,8 @@ from llama_index.core.schema import Document, MetadataMode, TextNode
 
 from rag_app.config.sections import Config, DocumentsSection
 from rag_app.documents.discover import SourceFile
-from rag_app.documents.file_types import UnreadableFileError
 from rag_app.documents.node_parser import NodeParser
-from rag_app.documents.read import read
+from rag_app.documents.reading import Reading, read_all
 from rag_app.embedding.base import Embedder
 from rag_app.errors import RowsRefusedError
 from rag_app.ingestion.plan import Plan
@@ -64,13 +63,16 @@ class Tally:
     deleted: int = 0
     warnings: list[FileWarning] = field(default_factory=list)
 
-    def read(self, file: SourceFile, section: DocumentsSection) -> Document:
-        """Read one file, and keep what was warned of on the way."""
-        warned: list[str] = []
-        try:
-            return read(file, section, warned)
-        finally:
-            self.warnings += [FileWarning(file.path, message) for message in warned]
+    def read(self, files: Iterable[SourceFile], section: DocumentsSection) -> Iterator[Reading]:
+        """Read files until it is asked to stop, and keep what was warned of on the way."""
+        with closing(read_all(files, section, self.stop)) as readings:
+            while True:
+                with self.timed("read"):
+                    reading = next(readings, None)
+                if reading is None:
+                    return
+                self.warnings += [FileWarning(reading.file.path, each) for each in reading.warned]
+                yield reading
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -193,18 +195,16 @@ class Pipeline:
     def _windows(self, files: list[SourceFile]) -> Iterator[_Window]:
         """Read and split; a large file is spread over windows, small ones share one."""
         window, most = _Window(), min(FIRST_WINDOW, WINDOW)
-        for file in files:
-            if self._tally.stop.is_set():
-                break
+        for reading in self._tally.read(files, self._config.documents):
+            file = reading.file
             size = self._plan.sizes[file]
-            try:
-                with self._tally.timed("read"):
-                    nodes, stale = self._prepare(file)
-            except UnreadableFileError as error:
-                self._leave_out(file, str(error))
+            if reading.document is None:
+                self._leave_out(file, reading.reason)
                 # They count as done, or the bar would never get to its end.
                 window.skipped_bytes += size
                 continue
+            with self._tally.timed("read"):
+                nodes, stale = self._prepare(file, reading.document)
             share = size / len(nodes) if nodes else 0.0
             while len(window.nodes) + len(nodes) > most:
                 cut = most - len(window.nodes)
@@ -226,9 +226,8 @@ class Pipeline:
         self._plan.skipped.append(SkippedFile(file.path, reason, str(file.root)))
         self._tally.left_out.add(file)
 
-    def _prepare(self, file: SourceFile) -> tuple[list[TextNode], list[str]]:
+    def _prepare(self, file: SourceFile, document: Document) -> tuple[list[TextNode], list[str]]:
         """Return a file's nodes, with the vectors that are known, and the ids it has no more."""
-        document = self._tally.read(file, self._config.documents)
         nodes = self._parser.split(document)
         is_there = file.document_id in self._plan.ids
         own = self._rows_of(file.document_id) if is_there else []

@@ -12,7 +12,6 @@ from threading import Event
 
 from rag_app.config.sections import Config
 from rag_app.documents.discover import SourceFile
-from rag_app.documents.file_types import UnreadableFileError
 from rag_app.embedding.base import Embedder
 from rag_app.embedding.factory import build_embedder, describe
 from rag_app.errors import InputError
@@ -24,7 +23,7 @@ from rag_app.milvus.rows import StoredDocument
 from rag_app.milvus.store import find_index, find_store
 from rag_app.milvus.words import MAX_BYTES
 from rag_app.milvus.writing import ENOUGH, in_turn
-from rag_app.schema import IngestReport, SkippedFile
+from rag_app.schema import IngestReport
 
 Confirm = Callable[[str], bool]
 
@@ -162,17 +161,12 @@ def _may_prune(plan: Plan, confirm: Confirm | None, *, dry_run: bool) -> bool:
 
 def _read_all(config: Config, plan: Plan, tally: Tally) -> None:
     """Read the files as an ingest would, to know which it will skip."""
-    for file in plan.to_write:
-        if tally.stop.is_set():
-            return
-        try:
-            with tally.timed("read"):
-                tally.read(file, config.documents)
-        except UnreadableFileError as error:
-            plan.skipped.append(SkippedFile(file.path, str(error), str(file.root)))
-            tally.left_out.add(file)
+    for reading in tally.read(plan.to_write, config.documents):
+        if reading.document is None:
+            plan.skipped.append(reading.skipped)
+            tally.left_out.add(reading.file)
         else:
-            tally.done.add(file)
+            tally.done.add(reading.file)
 
 
 def _fit_index(config: Config, store: CollectionStore, plan: Plan, tally: Tally) -> None:

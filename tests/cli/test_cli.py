@@ -309,7 +309,7 @@ def test_interrupted_ingest_reports_and_ends_with_130(
         os.kill(os.getpid(), signal.SIGINT)
         return read(*arguments)
 
-    monkeypatch.setattr("rag_app.ingestion.pipeline.read", read_and_interrupt)
+    monkeypatch.setattr("rag_app.documents.reading.read", read_and_interrupt)
     before = signal.getsignal(signal.SIGINT)
     result = run("ingest", str(docs))
     assert result.exit_code == 130

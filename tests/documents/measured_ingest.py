@@ -8,16 +8,15 @@ Root becomes "nobody" for it, whom permissions do stop.
 import json
 import os
 import resource
+import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nbformat  # noqa: F401 - readers import it when they need it, which "nobody" may not
-import pypdf  # noqa: F401
-
-from rag_app.documents.discover import SourceFile
-from rag_app.ingestion import pipeline, run
+from rag_app.documents import reading
+from rag_app.documents.worker_process import WorkerProcess
+from rag_app.ingestion import run
 from rag_app.load import load_config
 from rag_app.schema import IngestReport
 from tests.conftest import FakeEmbedder, make_files
@@ -29,11 +28,16 @@ _MORE = 3_000_000_000
 """Address space for the whole ingest, so that a failing test does not take the machine with it."""
 
 
-def memory(field: str) -> int:
-    """Return a field of this process's status, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith(f"{field}:"))
-    return int(line.split()[1]) * 1024
+def memory(field: str, pid: int | str = "self") -> int:
+    """Return a field of a process's status, in bytes; 0 of one that has ended."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def processor_seconds(pid: int) -> float:
+    """Return what a process has taken of the processor."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main(folder: str, database: str) -> None:
@@ -43,7 +47,7 @@ def main(folder: str, database: str) -> None:
         settings = {
             "vector_store.uri": f"{database}/{name}.db",
             "chunking.size": 200,
-            "documents.max_read_seconds": 25,
+            "documents.max_seconds": 25,
         }
         return run.ingest(load_config(overrides=settings), [path], make_embedder=lambda: embedder)
 
@@ -55,30 +59,39 @@ def main(folder: str, database: str) -> None:
         "d.docx": hostile.docx(),
     }
     ingest(make_files(Path(database) / "small", small), "small")
-    peak = Path("/proc/self/clear_refs").open("w")  # noqa: SIM115 - "nobody" may not open it
     if os.geteuid() == 0:
         os.seteuid(NOBODY)
+        # Its processes are root's: "nobody" may not see where Python is. What it may not read is
+        # told before they are asked.
+        vars(subprocess)["Popen"] = partial(subprocess.Popen, user=0)
     taken: dict[str, dict[str, float]] = {}
-    prepare = pipeline.Pipeline._prepare
 
-    def measured(self: Any, file: SourceFile) -> Any:
-        peak.write("5")  # the peak starts anew
-        peak.flush()
-        started = time.thread_time()
-        try:
-            return prepare(self, file)
-        finally:
-            taken[file.path] = {
-                "seconds": time.thread_time() - started,
-                "bytes": memory("VmHWM") - start,
-            }
+    class Measured(WorkerProcess):
+        """A process that reads files, watched."""
 
-    pipeline.Pipeline._prepare = measured  # type: ignore[method-assign]
+        def ask(self, path: Path) -> None:
+            self.path, self.started = path, processor_seconds(self._process.pid)
+            super().ask(path)
+
+        def answer(self) -> tuple[dict[str, Any], bool]:
+            # Before it is taken: the process may be gone after it.
+            seconds = processor_seconds(self._process.pid) - self.started
+            peak = memory("VmHWM", self._process.pid)
+            answer = super().answer()
+            if answer[0] and peak:
+                taken[self.path.relative_to(folder).as_posix()] = {
+                    "seconds": seconds,
+                    "bytes": peak,
+                }
+            return answer
+
+    vars(reading)["WorkerProcess"] = Measured
     limit = memory("VmSize") + _MORE
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     start = memory("VmRSS")
     report = ingest(Path(folder), "hostile")
-    print(json.dumps({"report": report.to_dict(), "taken": taken}))
+    own = memory("VmHWM") - start
+    print(json.dumps({"report": report.to_dict(), "taken": taken, "own": own}))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pypdf import PdfReader, PdfWriter
 
 from rag_app.config.sections import DocumentsSection
 from rag_app.documents.discover import SourceFile
-from rag_app.documents.file_types import PAGE_BREAK, READERS, UnreadableFileError, limits
+from rag_app.documents.file_types import PAGE_BREAK, READERS, Budget, UnreadableFileError, limits
 from rag_app.documents.file_types.text import TextReader
 from rag_app.documents.read import read
 
@@ -449,10 +449,10 @@ def test_a_file_that_changes_while_it_is_read_is_left_for_later(
     file.write_text("old")
 
     class WritingReader(TextReader):
-        def load_data(self, file: Path, extra_info: dict[str, Any] | None = None) -> list[Document]:
-            documents = super().load_data(file, extra_info)
+        def extract(self, file: Path, budget: Budget) -> tuple[str, str | None]:
+            extracted = super().extract(file, budget)
             file.write_text("old and new")
-            return documents
+            return extracted
 
     monkeypatch.setitem(READERS.own, "text", WritingReader)
     with pytest.raises(UnreadableFileError, match="changed while it was read"):

@@ -5,12 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
-from llama_index.core import SimpleDirectoryReader
 
 from rag_app.config.sections import DocumentsSection
 from rag_app.documents import read as readers
 from rag_app.documents.discover import SourceFile, discover
 from rag_app.documents.file_types import UnreadableFileError
+from rag_app.documents.file_types.text import MarkdownReader
 from rag_app.documents.read import content_hash, read
 from tests.conftest import make_files
 
@@ -71,7 +71,7 @@ def test_anything_that_a_reader_raises_is_a_reason(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(SimpleDirectoryReader, "load_file", staticmethod(fail))
+    monkeypatch.setattr(MarkdownReader, "extract", fail)
     with pytest.raises(UnreadableFileError):
         read(SourceFile("a.md", here), SECTION)
 

@@ -2,10 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
-
-from llama_index.core.readers.base import BaseReader
-from llama_index.core.schema import Document
+from typing import ClassVar
 
 from rag_app.documents.file_types.encodings import encoding_of
 from rag_app.documents.file_types.limits import Budget, Limits, UnreadableFileError
@@ -13,8 +10,11 @@ from rag_app.documents.file_types.limits import Budget, Limits, UnreadableFileEr
 ReadInside = Callable[[Path, Budget], str]
 
 
-class FileReader(BaseReader):
+class FileReader:
     """Base of the readers: a subclass turns a file into text and, where it has one, a title.
+
+    It knows nothing of LlamaIndex, which takes a second to import: processes that read files start
+    without it.
 
     Parameters
     ----------
@@ -32,15 +32,8 @@ class FileReader(BaseReader):
     def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
         self._limits = limits
 
-    def load_data(self, file: Path, extra_info: dict[str, Any] | None = None) -> list[Document]:
-        """Read one file.
-
-        Parameters
-        ----------
-        file
-            Its path.
-        extra_info
-            LlamaIndex's name for metadata to add.
+    def load(self, file: Path) -> tuple[str, str | None]:
+        """Return a file's text and title.
 
         Raises
         ------
@@ -48,13 +41,9 @@ class FileReader(BaseReader):
             If it cannot be read within the limits, or there is nothing in it to read.
         """
         try:
-            text, title = self.extract(file, Budget(self._limits))
+            return self.extract(file, Budget(self._limits))
         except RecursionError:
             raise UnreadableFileError("nested too deep to be read") from None
-        except MemoryError:
-            raise UnreadableFileError("reading it takes more memory than there is") from None
-        named = {"title": title} if title else {}
-        return [Document(text=text, metadata={**(extra_info or {}), **named})]
 
     def extract(self, file: Path, budget: Budget) -> tuple[str, str | None]:
         """Return a file's text and title, spending from `budget` on the way."""

@@ -1,5 +1,6 @@
 """What type a file is, and who reads it."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from rag_app.documents.file_types.pdf import PDFReader
 from rag_app.documents.file_types.pptx import PptxReader
 from rag_app.documents.file_types.records import CSVReader, JSONReader, NotebookReader
 from rag_app.documents.file_types.rtf import RtfReader
+from rag_app.documents.file_types.sniff import HEAD, advice_for, type_by_content
 from rag_app.documents.file_types.text import MarkdownReader, TextReader
 from rag_app.documents.file_types.xlsx import XlsxReader
+from rag_app.documents.file_types.xml import XmlReader
 from rag_app.registry import Registry
 
 
@@ -31,8 +34,13 @@ class _Kind:
 _CODE = (
     *(".py", ".pyi", ".js", ".jsx", ".ts", ".tsx", ".java", ".kt", ".go", ".rs", ".swift"),
     *(".c", ".h", ".cc", ".cpp", ".hpp", ".cs", ".rb", ".php", ".scala", ".lua", ".pl", ".r"),
-    *(".sh", ".bash", ".sql", ".toml", ".yaml", ".yml", ".ini", ".cfg", ".xml", ".css"),
+    *(".sh", ".bash", ".sql", ".toml", ".yaml", ".yml", ".ini", ".cfg", ".css"),
     *(".proto", ".tf", ".mk", ".cmake"),
+)
+_XML = (
+    *(".xml", ".svg", ".rss", ".atom", ".opml", ".docbook", ".dbk", ".tei", ".dita", ".ditamap"),
+    *(".xsd", ".xsl", ".xslt", ".wsdl", ".kml", ".gpx", ".resx", ".plist", ".xlf", ".xliff"),
+    *(".xbrl", ".jats", ".nxml", ".musicxml"),
 )
 _KINDS = {
     "text": _Kind(TextReader),
@@ -46,6 +54,7 @@ _KINDS = {
     "epub": _Kind(EpubReader, (".epub",), is_binary=True),
     "mail": _Kind(MailReader, (".eml",), is_binary=True),
     "rtf": _Kind(RtfReader, (".rtf",), is_binary=True),
+    "xml": _Kind(XmlReader, _XML),
     "csv": _Kind(CSVReader, (".csv", ".tsv")),
     "json": _Kind(JSONReader, (".json", ".jsonl", ".ndjson")),
     "notebook": _Kind(NotebookReader, (".ipynb",)),
@@ -71,7 +80,7 @@ def readers_by_suffix() -> dict[str, type[FileReader]]:
 
 
 def file_type(path: Path, data: bytes) -> str:
-    """Tell a file's type by its suffix; any other that holds text is "text".
+    """Tell a file's type by its suffix, or else by how it begins; other text is "text".
 
     Raises
     ------
@@ -84,7 +93,7 @@ def file_type(path: Path, data: bytes) -> str:
     kind = _TYPE_OF.get(suffix)
     if kind is None and (name := suffix.removeprefix(".")) in READERS.packages():
         return name  # whose reader says what it takes
-    kind = kind or "text"
+    kind = kind or type_by_content(data) or "text"
     if _KINDS[kind].is_binary:
         return kind
     try:
@@ -92,9 +101,30 @@ def file_type(path: Path, data: bytes) -> str:
     except UnreadableFileError:
         if kind == "text" and b"\0" in data[:8192]:
             what = path.suffix or "files without suffix"
-            raise UnreadableFileError(f"binary: no reader for {what}") from None
+            advice = advice_for(suffix)
+            said = f"binary: no reader for {what}{advice and f': {advice}'}"
+            raise UnreadableFileError(said) from None
         raise
     return kind
+
+
+def is_plain(path: Path) -> bool:
+    """Tell whether a file is read as it is, by code of ours that takes a time in its length.
+
+    What cannot be opened is plain: reading it will say why.
+    """
+    suffix = path.suffix.lower()
+    if suffix in _TYPE_OF:
+        return _TYPE_OF[suffix] == "markdown"
+    if suffix.removeprefix(".") in READERS.packages():
+        return False
+    try:
+        # As in `read`: never waiting for what is no file.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            return type_by_content(file.read(HEAD) or b"") is None
+    except OSError:
+        return True
 
 
 def _read_inside(file: Path, budget: Budget) -> str:

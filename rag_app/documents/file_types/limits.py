@@ -23,17 +23,35 @@ class Limits:
 
     Attributes
     ----------
+    file_size
+        Bytes of the file.
     characters
         Of extracted text.
     unpacked
         Bytes that come out of compressed parts.
     seconds
         Of the reading thread's own processor time, so that a busy machine skips no file.
+    memory
+        Bytes that a process takes which reads it, besides what it took before.
     """
 
+    file_size: int = 50_000_000
     characters: int = 50_000_000
     unpacked: int = 100_000_000
     seconds: float = 25.0
+    memory: int = 1_000_000_000
+
+
+def too_large(size: int, most: int) -> str:
+    """Say that a file has more bytes than allowed; empty if it has not."""
+    if size <= most:
+        return ""
+    return f"larger than documents.max_file_size_mb = {most / 1e6:g}: {size / 1e6:.1f} MB"
+
+
+def too_slow(seconds: float) -> str:
+    """Say that a file takes longer than allowed."""
+    return f"it takes longer than documents.max_seconds = {seconds:g} to read"
 
 
 class Budget:
@@ -74,9 +92,7 @@ class Budget:
     def check_time(self) -> None:
         """Stop a reader that has had its time; called wherever a file decides how often."""
         if time.thread_time() > self._ends:
-            raise UnreadableFileError(
-                f"it takes longer than documents.max_read_seconds = {self.limits.seconds:g} to read"
-            )
+            raise UnreadableFileError(too_slow(self.limits.seconds))
 
     def take_unpacked(self, count: int, file_size: int) -> None:
         """Count bytes that were decompressed from a file of that size."""
