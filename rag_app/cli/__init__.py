@@ -21,6 +21,7 @@ from rag_app.cli.documents import (
 from rag_app.cli.eval import eval_group
 from rag_app.cli.index import index_group
 from rag_app.cli.llm import llm_group
+from rag_app.cli.mcp import mcp_group
 from rag_app.cli.query import query_command, retrieve_command
 from rag_app.cli.serve import keys_group, serve_command
 
@@ -52,6 +53,7 @@ for command in (
     chat_command,
     serve_command,
     keys_group,
+    mcp_group,
     eval_group,
     documents_group,
     collections_group,
