@@ -1,11 +1,11 @@
 """An open collection as a LlamaIndex vector store: nodes are written, and found by questions."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from llama_index.core.schema import BaseNode, NodeWithScore
+from llama_index.core.schema import BaseNode, NodeWithScore, TextNode
 from llama_index.core.vector_stores.types import (
     FilterOperator,
     MetadataFilter,
@@ -28,12 +28,14 @@ from rag_app.milvus.foreign import Foreign
 from rag_app.milvus.literals import among
 from rag_app.milvus.node_store import BATCH_SIZE, check_options
 from rag_app.milvus.noticing import Noticing
-from rag_app.milvus.rows import DocumentRows, batches
+from rag_app.milvus.rows import DocumentRows, Span, StoredDocument, batches
 from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD, MilvusSearch, Words
 from rag_app.milvus.words import TERMS_FIELD, WORDS_FIELD, fit
 from rag_app.search.copies import choose
 from rag_app.search.modes import Asked, find_mode, named_by_llama_index
 from rag_app.search.terms import TermAnalyzer
+
+T = TypeVar("T", bound=Collection[Any])
 
 _READING = {"search", "query", "get", "describe_collection"}
 """What may be called of another program's collection."""
@@ -202,11 +204,18 @@ class CollectionStore(DocumentRows):
         VectorStoreError
             If Milvus fails.
         """
+        return self._noticed(lambda: self._find(asked, section, filters, each_once=each_once))
 
-        def search() -> list[list[NodeWithScore]]:
-            return self._find(asked, section, filters, each_once=each_once)
+    def documents(self, filters: MetadataFilters | None = None) -> dict[str, StoredDocument]:
+        """Return the documents as `DocumentRows` does, also after another process changed them."""
+        return self._noticed(lambda: super(CollectionStore, self).documents(filters))
 
-        return self._noticing.searching(search) if self._noticing else search()
+    def nodes_in(self, spans: Sequence[Span]) -> list[TextNode]:
+        """Return the nodes as `DocumentRows` does, also after another process changed them."""
+        return self._noticed(lambda: super(CollectionStore, self).nodes_in(spans))
+
+    def _noticed(self, read: Callable[[], T]) -> T:
+        return self._noticing.searching(read) if self._noticing else read()
 
     def notice(self, noticing: Noticing) -> None:
         """Have it noticed from now on what other processes do to the collection."""

@@ -1,7 +1,7 @@
 """What other processes do to an open collection: noticed, read again, or said."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from rag_app.milvus.dense_index import DenseIndex
 from rag_app.milvus.errors import FAILURES, as_store_error
 from rag_app.milvus.made_by import MADE_BY
 
-T = TypeVar("T", bound=Sequence[Any])
+T = TypeVar("T", bound=Collection[Any])
 
 LOOK_SECONDS = 1.0
 """How often an open collection is looked at, when it is searched: 2 ms each time. A collection that

@@ -82,6 +82,27 @@ def test_a_released_collection_is_loaded_again(
     assert found == ["row 3 of batch 0"] * 4
 
 
+def test_documents_and_neighbours_are_read_after_a_release_and_missed_after_a_drop(
+    ingested: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = ingested.vector_store
+    monkeypatch.setattr(noticing, "LOOK_SECONDS", 0.0)
+    other = {"vector_store.uri": section.uri, "vector_store.collection": section.collection}
+    with holding(section.uri):
+        store = open_store(ingested)
+        documents = store.documents()
+        spans = [(id_, 0, 0) for id_ in documents]
+        first = store.nodes_in(spans)
+        in_another_process(release, other)
+        assert store.documents() == documents
+        in_another_process(release, other)
+        assert store.nodes_in(spans) == first
+        in_another_process(drop, other)
+        for read in (store.documents, lambda: store.nodes_in(spans)):
+            with pytest.raises(CollectionChangedError, match=r"is gone: another process dropped"):
+                read()
+
+
 def test_a_collection_that_is_gone_is_said_to_be(
     opened: tuple[Config, CollectionStore], overrides: dict[str, Any]
 ) -> None:
