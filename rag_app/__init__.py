@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rag_app.milvus.store import open_store
     from rag_app.retrieval.reranker import build_reranker
     from rag_app.schema import IngestReport, LedgerEntry, Source
-    from rag_app.tools import RagAppToolSpec
+    from rag_app.tools import RagAppToolSpec, as_tool
 
 _HOMES = {
     # configuration
@@ -54,6 +54,7 @@ _HOMES = {
     "build_chat_engine": "rag_app.app",
     "build_batch": "rag_app.app",
     "RagAppToolSpec": "rag_app.tools",
+    "as_tool": "rag_app.tools",
     # parts
     "build_embedder": "rag_app.embedding.factory",
     "build_llm": "rag_app.llms",
@@ -75,6 +76,7 @@ __all__ = [
     "RagAppError",
     "RagAppToolSpec",
     "Source",
+    "as_tool",
     "build_batch",
     "build_chat_engine",
     "build_embedder",

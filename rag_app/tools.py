@@ -1,17 +1,21 @@
-"""The documents as tools of a LlamaIndex agent: ask, look up, list."""
+"""The documents as tools of a LlamaIndex agent: one that answers, or ask, look up and list."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from llama_index.core.base.response.schema import RESPONSE_TYPE
 from llama_index.core.schema import NodeWithScore
+from llama_index.core.tools import QueryEngineTool, ToolOutput
 from llama_index.core.tools.tool_spec.base import BaseToolSpec
 from llama_index.core.vector_stores.types import MetadataFilters
 
 from rag_app.answering.fencing import KNOWN_FAMILIES, name_line
 from rag_app.answering.prompts import number_sources
 from rag_app.app import RagApp
+from rag_app.config.sections import Config
+from rag_app.errors import InputError
 from rag_app.retrieval.filter_text import parse_filter
 
 MOST_DOCUMENTS = 200
@@ -23,6 +27,64 @@ Where = Annotated[
     'Only documents like this, e.g. \'type = "html" and modified >= "2026-01-01"\' (fields: path, '
     "title, type, modified); empty: all of them.",
 ]
+
+
+# What OpenAI's and vLLM's interfaces take for a function's name.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+
+
+def as_tool(
+    config: Config | RagApp, name: str, description: str, **options: Any
+) -> QueryEngineTool:
+    """Return a tool that answers questions from the documents, with its sources.
+
+    >>> manual = as_tool(config, "manual", "Answers questions on the product from its manual.")
+    >>> agent = FunctionAgent(tools=[manual], llm=llm)
+
+    It is LlamaIndex's `QueryEngineTool`, so that routers and sub-question engines take it as well;
+    its text has the list of the numbered sources, without which citations mean nothing to an agent.
+
+    Parameters
+    ----------
+    config
+        Opened until the process ends; an app is shared, and stays the caller's to close.
+    name
+        Letters, digits, "_" and "-".
+    description
+        For the agent's model: what these documents know, and when to ask them.
+    options
+        As `RagApp.query_engine` takes them.
+
+    Raises
+    ------
+    InputError
+        If the name is none for a tool, or the description is empty.
+    RagAppError
+        As `RagApp.query_engine`.
+    """
+    if not _NAME.match(name):
+        raise InputError(f"{name!r} is no name for a tool", "use at most 64 of A-Z a-z 0-9 _ -")
+    if not description.strip():
+        raise InputError(
+            f"the tool {name!r} has no description", "say what the documents know: models go by it"
+        )
+    app = config if isinstance(config, RagApp) else RagApp(config)
+    return _CitingTool.from_defaults(app.query_engine(**options), name, description)
+
+
+class _CitingTool(QueryEngineTool):
+    """A query engine's tool whose text names the sources."""
+
+    def call(self, *args: Any, **kwargs: Any) -> ToolOutput:
+        return _with_sources(super().call(*args, **kwargs))
+
+    async def acall(self, *args: Any, **kwargs: Any) -> ToolOutput:
+        return _with_sources(await super().acall(*args, **kwargs))
+
+
+def _with_sources(output: ToolOutput) -> ToolOutput:
+    output.content = _answer(output.raw_output)
+    return output
 
 
 class RagAppToolSpec(BaseToolSpec):

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_index.core.agent.workflow import FunctionAgent, ToolCallResult
+from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ToolCallResult
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 
-from rag_app import RagApp, RagAppToolSpec
+from rag_app import RagApp, RagAppToolSpec, as_tool
 from rag_app.config.sections import Config
 from rag_app.errors import InputError
 from rag_app.ingestion.run import ingest
@@ -110,3 +110,46 @@ def test_a_long_list_says_how_many_more(
 ) -> None:
     monkeypatch.setattr("rag_app.tools.MOST_DOCUMENTS", 1)
     assert json.loads(spec.documents())[-1] == "and 2 more"
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pydantic.warnings.PydanticDeprecationWarning"  # from LlamaIndex itself
+)
+async def test_agents_of_a_workflow_share_an_app(ingested: Config) -> None:
+    with RagApp(ingested) as app:
+        manual = as_tool(app, "manual", "Answers questions on index types.")
+        cook = as_tool(app, "cook", "Answers about bread.", filter='path contains "kitchen"')
+        scribe = FunctionAgent(
+            name="scribe",
+            description="Looks things up.",
+            tools=[manual, *RagAppToolSpec(app).to_tool_list()],
+            llm=scripted(
+                ("manual", {"input": HNSW}),
+                ("handoff", {"to_agent": "baker", "reason": "It is about bread."}),
+            ),
+            can_handoff_to=["baker"],
+        )
+        baker = FunctionAgent(
+            name="baker",
+            description="Bakes.",
+            tools=[cook],
+            # All that was called before counts: it is handed the whole conversation.
+            llm=scripted(("", {}), ("", {}), ("cook", {"input": "What does bread need?"})),
+        )
+        handler = AgentWorkflow([scribe, baker], root_agent="scribe").run("M, and bread?")
+        events = [event async for event in handler.stream_events()]
+        told = {e.tool_name: str(e.tool_output) for e in events if isinstance(e, ToolCallResult)}
+        assert "M is the maximum degree of a node" in told["manual"]
+        assert "] index.md - Index types" in told["manual"]
+        assert "flour, water, salt and yeast" in told["cook"]
+        assert "Sources:\n[1] kitchen/bread.txt" in told["cook"]
+        assert str(await handler) == f"It says: {told['cook']}"
+        assert manual(HNSW).raw_output.metadata["sources"], "the response is there as well"
+
+
+def test_tool_of_a_configuration_has_a_name_and_a_description(ingested: Config) -> None:
+    tool = as_tool(ingested, "manual", "Answers from the manual.")
+    assert tool.metadata.to_openai_tool()["function"]["name"] == "manual"
+    for name, description in (("my manual", "x"), ("", "x"), ("manual", " ")):
+        with pytest.raises(InputError):
+            as_tool(ingested, name, description)

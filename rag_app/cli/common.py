@@ -145,6 +145,29 @@ def load(more: Mapping[str, Any] | None = None) -> "Config":
     return config
 
 
+def given_options(config: "Config") -> list[str]:
+    """Return the options that choose this configuration, for a command that another program starts.
+
+    In another folder, that is: paths are written whole.
+    """
+    from rag_app.config.paths import find_config
+
+    found = find_config(config_path())
+    given = [] if found.is_packaged else ["--config", str(found.path.resolve())]
+    for name in ("profile", "collection"):
+        if _option(name) is not None:
+            given += [f"--{name}", str(_option(name))]
+    for text in _option("assignments") or ():
+        key, _, value = text.partition("=")
+        section, _, field = key.strip().partition(".")
+        loaded = getattr(getattr(config, section, None), field, None)
+        # Seen from the current folder here, as the configuration has done already.
+        if isinstance(loaded, str) and Path(loaded).is_absolute():
+            value = loaded
+        given += ["--set", f"{key}={value}"]
+    return given
+
+
 @contextmanager
 def quick_start() -> Iterator[None]:
     """Let the garbage collector rest while a command imports and builds what it needs.
