@@ -18,7 +18,7 @@ _PACKAGE = Path(__file__).parent.parent
 _PLACES = {
     "vector_store": ("uri",),
     "embedding": ("compiled_folder",),
-    "server": ("keys_file", "uploads_folder"),
+    "server": ("keys_file", "uploads_folder", "feedback_folder", "reports_folder"),
 }
 """Where something is stored, by default as well."""
 _STORED = {f"{section}.{name}" for section, names in _PLACES.items() for name in names}

@@ -34,6 +34,10 @@ class ServerSection(Section):
     """Uploads that all keys together may keep."""
     max_all_mb: float = Field(default=10_000.0, ge=0)
     """Megabytes that all uploads may have together."""
+    feedback_folder: str = Field(default="storage/feedback", min_length=1)
+    """Folder of what people say of answers: questions for `rag-app eval`, a file by collection."""
+    reports_folder: str = Field(default="storage/reports", min_length=1)
+    """Folder of reports for the page, of `rag-app eval --html` and `index bench --picture`."""
     max_in_flight: int = Field(default=32, ge=1, le=4096)
     """Questions that are worked on at once."""
     max_queue: int = Field(default=64, ge=0, le=65536)

@@ -17,6 +17,7 @@ from rag_app.server.errors import RequestError
 from rag_app.server.ingests import Ingests
 from rag_app.server.keys import Key, KeyFile
 from rag_app.server.metrics import Metrics
+from rag_app.server.pdf_pages import PdfPages
 from rag_app.server.readiness import Readiness
 from rag_app.server.threads import in_thread
 from rag_app.server.uploads import Uploads
@@ -47,6 +48,7 @@ class Service:
         self.metrics = Metrics(self.admission)
         self.ingests = Ingests()
         self.uploads = Uploads(config.server, int(config.documents.max_file_size_mb * 1e6))
+        self.pdf_pages = PdfPages()
         self.ready = Readiness(self.ping)
         self._root = RagApp(config)
         self._opened: dict[str, RagApp] = {}

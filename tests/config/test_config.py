@@ -133,7 +133,7 @@ def test_offline_profile_is_the_default_too() -> None:
         "profile": True,
         "vector_store": {"uri"},
         "embedding": {"compiled_folder"},
-        "server": {"keys_file", "uploads_folder"},
+        "server": {"keys_file", "uploads_folder", "feedback_folder", "reports_folder"},
     }
     bare, shipped = load_config(write("")), load_config(shipped_config())
     assert bare.model_dump(exclude=here) == shipped.model_dump(exclude=here)

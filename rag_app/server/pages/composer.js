@@ -61,6 +61,12 @@ export class Composer {
     if (matchMedia("(hover: hover)").matches) this.#field.focus({ preventScroll: true });
   }
 
+  /** Put a question into the field. */
+  write(question) {
+    this.#field.value = question;
+    this.#fit();
+  }
+
   #send(ask) {
     const question = this.#field.value.trim();
     if (!question || this.#asking) return;

@@ -2,31 +2,20 @@
 
 import { h, icon } from "./dom.js";
 import { t } from "./words.js";
-import { json } from "./api.js";
-import { visible } from "./visible.js";
-import { markdown } from "./markdown.js";
-import { showFailure } from "./failure.js";
+import { DocumentView } from "./document-view.js";
 import { name } from "./sources.js";
 
-/** Open the document of a source in the panel. */
-export async function openDocument(panel, collection, source) {
-  const title = h("span", { dir: "auto" }, name(source));
-  const content = h("div", { class: "document" }, h("p", { class: "waiting" }, t("document.loading")));
-  panel.open(title, content);
-  const id = source.document_id || source.id;
-  try {
-    const found = await json(`documents/${encodeURIComponent(id)}?model=${encodeURIComponent(collection)}`);
-    content.replaceChildren(
-      h("p", { class: "path" }, h("bdi", {}, visible(found.path))),
-      ...found.passages.map((passage) => section(passage, passage.id === source.id)));
-    content.querySelector("[aria-current]")?.scrollIntoView({ block: "center" });
-  } catch (error) {
-    content.replaceChildren(showFailure(error, () => openDocument(panel, collection, source)));
-  }
+const QUOTATION = /“([^”]*)”\s*\[(\d+(?:\s*[,;]\s*\d+)*)\]/g;
+
+/** Open the document of a source in the panel; what the answer quotes of it is marked. */
+export function openDocument(panel, collection, source, turn) {
+  const view = new DocumentView(collection, source.document_id, { passage: source.id, quotes: quotesOf(turn, source.number) });
+  const apart = source.url && h("a", { class: "icon-button", href: source.url, target: "_blank", rel: "noopener", "aria-label": t("open.apart"), title: t("open.apart") }, icon("external"));
+  panel.open(h("span", { dir: "auto" }, name(source)), view.element, { actions: apart ? [apart] : [], onclose: () => view.close() });
 }
 
-function section(passage, isCited) {
-  return h("section", { class: "passage", "aria-current": isCited ? "location" : null },
-    passage.page ? h("span", { class: "page-number" }, t("page", { page: passage.page })) : "",
-    markdown(passage.text));
+function quotesOf(turn, number) {
+  return Array.from(turn.answer.matchAll(QUOTATION))
+    .filter(([, , numbers]) => numbers.split(/[,;]/).map(Number).includes(number))
+    .map(([, quote]) => quote);
 }

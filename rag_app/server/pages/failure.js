@@ -9,7 +9,7 @@ export function failureText(error) {
   if (error.status === 0) return t("error.away");
   if (error.status === 429) return t("error.busy", { seconds: error.retryAfter || "10" });
   if (error.status === 504) return t("error.slow");
-  if (error.status === 403) return t("error.role");
+  if (error.code === "role") return t("error.role");
   if (error.status === 502 || error.status === 503) return t("error.service");
   return visible(error.message) || t("error.unknown");
 }

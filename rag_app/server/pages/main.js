@@ -7,8 +7,10 @@ import { Shell } from "./shell.js";
 import { signIn } from "./views/sign-in.js";
 import { showFailure } from "./failure.js";
 import { ask } from "./views/ask.js";
+import { documents } from "./views/documents.js";
+import { measure } from "./views/measure.js";
 
-const VIEWS = { ask };
+const VIEWS = { ask, documents, measure };
 
 async function begin() {
   document.body.replaceChildren(h("div", { class: "starting", role: "status" }));
@@ -26,7 +28,7 @@ async function begin() {
   });
   const route = () => {
     if (shell !== current) return;
-    const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+    const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decoded);
     const view = VIEWS[name] ? name : "ask";
     shell.show(view, VIEWS[view], rest);
   };
@@ -34,6 +36,14 @@ async function begin() {
   current = shell;
   onhashchange = route;
   route();
+}
+
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 let current;

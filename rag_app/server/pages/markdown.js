@@ -11,9 +11,13 @@ const RULE = /^ {0,3}([-*_])(\s*\1){2,}\s*$/;
 const ITEM = /^(\s*)([-*+•]|\d{1,9}[.)])(\s+)(.*)$/;
 const DIVIDER = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
 
-/** Return the elements of a text; `cite` as `inline` takes it. */
-export function markdown(text, cite = null) {
-  return blocks(text).map((block) => element(block, cite, 0));
+/**
+ * Return the elements of a text.
+ *
+ * `how`: `cite`, as `inline` takes it; `breaks`, whether each line of a paragraph stands for itself.
+ */
+export function markdown(text, how = {}) {
+  return blocks(text).map((block) => element(block, how, 0));
 }
 
 /**
@@ -21,13 +25,13 @@ export function markdown(text, cite = null) {
  *
  * `shown` is what the last call returned.
  */
-export function grow(container, text, cite, shown = []) {
+export function grow(container, text, how, shown = []) {
   const found = blocks(text);
   const sources = found.map((block) => block.lines.join("\n"));
   let same = 0;
   while (same < sources.length && same < shown.length && sources[same] === shown[same]) same += 1;
   while (container.children.length > same) container.lastElementChild.remove();
-  container.append(...found.slice(same).map((block) => element(block, cite, 0)));
+  container.append(...found.slice(same).map((block) => element(block, how, 0)));
   return sources;
 }
 
@@ -99,31 +103,31 @@ function endOfList(lines, at) {
 
 // --- blocks → elements ---
 
-function element({ kind, lines }, cite, depth) {
+function element({ kind, lines }, how, depth) {
   if (depth > DEEPEST) return h("p", {}, visible(lines.join("\n")));
   switch (kind) {
     case "code": return code(lines);
-    case "heading": return heading(lines[0], cite);
+    case "heading": return heading(lines[0], how);
     case "rule": return h("hr");
-    case "table": return table(lines, cite);
-    case "quote": return h("blockquote", {}, inner(lines.map((line) => line.replace(/^ {0,3}> ?/, "")), cite, depth));
-    case "list": return list(lines, cite, depth);
-    default: return paragraph(lines, cite);
+    case "table": return table(lines, how);
+    case "quote": return h("blockquote", {}, inner(lines.map((line) => line.replace(/^ {0,3}> ?/, "")), how, depth));
+    case "list": return list(lines, how, depth);
+    default: return paragraph(lines, how);
   }
 }
 
-function inner(lines, cite, depth) {
-  return blocks(lines.join("\n")).map((block) => element(block, cite, depth + 1));
+function inner(lines, how, depth) {
+  return blocks(lines.join("\n")).map((block) => element(block, how, depth + 1));
 }
 
-function paragraph(lines, cite) {
-  return h("p", { dir: "auto" }, inline(lines.map((line) => line.trim()).join("\n"), cite));
+function paragraph(lines, how) {
+  return h("p", { dir: "auto" }, inline(lines.map((line) => line.trim()).join(how.breaks ? "\n" : " "), how.cite));
 }
 
-function heading(line, cite) {
+function heading(line, how) {
   const [, marks, text] = HEADING.exec(line);
   // The page's own headings stand above those of an answer or a document.
-  return h(`h${Math.min(6, marks.length + 2)}`, { dir: "auto" }, inline(text, cite));
+  return h(`h${Math.min(6, marks.length + 2)}`, { dir: "auto" }, inline(text, how.cite));
 }
 
 function code(lines) {
@@ -134,7 +138,7 @@ function code(lines) {
   return h("pre", { tabindex: "0", data: { language } }, h("code", {}, visible(text)));
 }
 
-function list(lines, cite, depth) {
+function list(lines, how, depth) {
   const [, indent, first] = ITEM.exec(lines[0]);
   const items = [];
   for (const line of lines) {
@@ -143,22 +147,22 @@ function list(lines, cite, depth) {
     else items.at(-1).push(line.replace(/^\s{1,4}/, ""));
   }
   const ordered = /\d/.test(first);
-  return h(ordered ? "ol" : "ul", { start: ordered ? parseInt(first, 10) : null }, items.map((item) => h("li", { dir: "auto" }, tight(item, cite, depth))));
+  return h(ordered ? "ol" : "ul", { start: ordered ? parseInt(first, 10) : null }, items.map((item) => h("li", { dir: "auto" }, tight(item, how, depth))));
 }
 
 // An item of one paragraph is a line, and no paragraph.
-function tight(lines, cite, depth) {
+function tight(lines, how, depth) {
   const found = blocks(lines.join("\n"));
   return found.flatMap((block, place) =>
     block.kind === "paragraph" && place === 0
-      ? inline(block.lines.map((line) => line.trim()).join(" "), cite)
-      : [element(block, cite, depth + 1)]);
+      ? inline(block.lines.map((line) => line.trim()).join(" "), how.cite)
+      : [element(block, how, depth + 1)]);
 }
 
-function table(lines, cite) {
+function table(lines, how) {
   const [head, divider, ...rows] = lines.map(cells);
   const align = divider.map((cell) => (/^:.*:$/.test(cell) ? "center" : cell.endsWith(":") ? "right" : null));
-  const row = (found, name) => h("tr", {}, head.map((_, at) => h(name, { data: align[at] ? { align: align[at] } : {} }, inline(found[at] ?? "", cite))));
+  const row = (found, name) => h("tr", {}, head.map((_, at) => h(name, { data: align[at] ? { align: align[at] } : {} }, inline(found[at] ?? "", how.cite))));
   return h("div", { class: "table", tabindex: "0", role: "region", "aria-label": head.join(", ") },
     h("table", {}, h("thead", {}, row(head, "th")), h("tbody", {}, rows.map((found) => row(found, "td")))));
 }

@@ -5,6 +5,7 @@ import { t } from "./words.js";
 
 export class Panel {
   #opener;
+  #onclose;
   #title = h("h2", { tabindex: "-1" });
   #actions = h("div", { class: "actions" });
   #body = h("div", { class: "body" });
@@ -14,8 +15,10 @@ export class Panel {
       h("header", {}, this.#title, this.#actions, iconButton("close", t("close"), () => this.close())), this.#body);
   }
 
-  /** Open it; the focus goes back to where it was when it is closed. */
-  open(title, content, actions = []) {
+  /** Open it; the focus goes back to where it was when it is closed. `onclose` lets go of what was shown. */
+  open(title, content, { actions = [], onclose } = {}) {
+    this.#onclose?.();
+    this.#onclose = onclose;
     if (!this.element.contains(document.activeElement)) this.#opener = document.activeElement;
     this.#title.replaceChildren(...[title].flat());
     this.#actions.replaceChildren(...actions);
@@ -32,6 +35,8 @@ export class Panel {
     this.element.hidden = true;
     document.body.classList.remove("beside");
     this.#body.replaceChildren();
+    this.#onclose?.();
+    this.#onclose = undefined;
     if (this.#opener?.isConnected) this.#opener.focus({ preventScroll: true });
     this.#opener = undefined;
   }

@@ -6,7 +6,7 @@ import { ConversationList } from "./conversation-list.js";
 import { Panel } from "./panel.js";
 import { nextTheme } from "./theme.js";
 
-const NAVIGATION = [["ask", "nav.ask"]];
+const NAVIGATION = [["ask", "nav.ask"], ["documents", "nav.documents"], ["measure", "nav.measure"]];
 
 export class Shell {
   #session;

@@ -1,13 +1,15 @@
 // One question and its answer, as they are shown.
 
 import { h, icon, iconButton } from "./dom.js";
-import { t } from "./words.js";
+import { t, percent } from "./words.js";
 import { visible } from "./visible.js";
 import { grow } from "./markdown.js";
 import { citer } from "./citations.js";
 import { answerAsMarkdown, cited } from "./export.js";
-import { showFailure, failureText } from "./failure.js";
+import { showFailure } from "./failure.js";
 import { name } from "./sources.js";
+import { openWhy } from "./why.js";
+import { rating } from "./rating.js";
 
 export class TurnView {
   #turn;
@@ -53,7 +55,10 @@ export class TurnView {
     // Citations become links when the sources are known: with the last event.
     if (!streaming) this.#shown = [];
     if (!this.#shown.length) this.#text.replaceChildren();
-    this.#shown = grow(this.#text, turn.answer, cite, this.#shown);
+    // The server says it in English; the page says it in the reader's language.
+    const refused = turn.rag?.answered === false;
+    this.#text.classList.toggle("refused", refused);
+    this.#shown = grow(this.#text, refused ? t("answer.refused") : turn.answer, { cite, breaks: true }, this.#shown);
     if (streaming && !turn.answer) this.#text.replaceChildren(h("p", { class: "waiting" }, h("span", { class: "dots", "aria-hidden": "true" }, h("i"), h("i"), h("i")), t("answer.searching")));
     this.#foot.replaceChildren(...(streaming ? [] : this.#ended()));
   }
@@ -64,9 +69,16 @@ export class TurnView {
     if (turn.state === "failed") parts.push(showFailure(turn.error, this.#isLast ? this.#with.again : null));
     if (turn.state === "stopped") parts.push(h("p", { class: "note" }, t("answer.stopped")));
     if (turn.cut) parts.push(h("p", { class: "note" }, t("answer.cut")));
+    if (turn.rag?.certain === false && turn.rag.answered !== false) parts.push(h("p", { class: "note uncertain" }, icon("warning"), t("answer.uncertain")));
     if (turn.sources.length) parts.push(this.#sources());
-    if (turn.state !== "failed" || turn.answer) parts.push(this.#actions());
+    if (turn.state !== "failed" || turn.answer) parts.push(...this.#actions());
     return parts;
+  }
+
+  #sure() {
+    const { confidence } = this.#turn.rag;
+    if (confidence === undefined || confidence === null) return "";
+    return h("span", { class: "tag" }, t("answer.sure", { share: percent(confidence) }));
   }
 
   #sources() {
@@ -91,8 +103,12 @@ export class TurnView {
       setTimeout(() => button.replaceChildren(icon("copy")), 1500);
     };
     const button = iconButton("copy", t("copy"), copy);
-    return h("div", { class: "actions" },
+    const { collection, panel, open, keep, say } = this.#with;
+    const rated = this.#turn.state === "done" && this.#turn.rag?.kind === "answer" ? rating(this.#turn, collection(), keep, say) : null;
+    return [h("div", { class: "actions" },
       button,
-      this.#isLast && iconButton("again", t("again"), this.#with.again));
+      this.#isLast && iconButton("again", t("again"), this.#with.again),
+      this.#turn.rag && h("button", { type: "button", class: "text-button", onclick: () => openWhy(panel, collection(), this.#turn, open) }, icon("why"), t("why"), this.#sure()),
+      rated?.thumbs), rated?.more];
   }
 }

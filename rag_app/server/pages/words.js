@@ -1,6 +1,6 @@
 // What the page says, in the browser's language; the texts lie in texts/, a file per language.
 
-const LANGUAGES = ["en"];
+const LANGUAGES = ["en", "de", "ko", "zh"];
 let texts = {};
 export let language = "en";
 
@@ -26,9 +26,14 @@ function format(value) {
 
 /** Return a size in words of the language. */
 export function bytes(size) {
-  const [unit, by] = size < 1e6 ? ["kilobyte", 1e3] : ["megabyte", 1e6];
+  const [unit, by] = size < 1e3 ? ["byte", 1] : size < 1e6 ? ["kilobyte", 1e3] : ["megabyte", 1e6];
   const options = { style: "unit", unit, maximumFractionDigits: size / by < 10 ? 1 : 0 };
   return (size / by).toLocaleString(language, options);
+}
+
+/** Return a share from 0 to 1 in percent. */
+export function percent(share) {
+  return share.toLocaleString(language, { style: "percent" });
 }
 
 /** Return a day and an hour as the language writes them. */

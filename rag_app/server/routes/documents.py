@@ -93,7 +93,16 @@ def _as_json(document: str, nodes: list[BaseNode]) -> dict[str, Any]:
         "title": about.get("title", ""),
         "type": about.get("type", ""),
         "passages": [
-            {"id": node.node_id, "page": node.metadata.get("page"), "text": _text(node)}
+            {
+                "id": node.node_id,
+                "page": node.metadata.get("page"),
+                "text": _text(node),
+                # Neighbours overlap: where each one begins and ends in the text that was read.
+                "start": getattr(node, "start_char_idx", None),
+                "end": getattr(node, "end_char_idx", None),
+                "headings": node.metadata.get("headings", ""),
+                "boxes": node.metadata.get("boxes", []),
+            }
             for node in nodes
         ],
     }

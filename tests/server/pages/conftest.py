@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fpdf import FPDF
 from llama_index.core.llms import CompletionResponse, CompletionResponseAsyncGen
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from pydantic import Field, PrivateAttr
@@ -93,7 +94,16 @@ def documents() -> dict[str, str | bytes]:
         "index.md": HNSW_PAGE,
         "guide/consistency.html": CONSISTENCY_PAGE,
         "kitchen/bread.txt": RECIPES,
+        "reactor.pdf": reactor(),
     }
+
+
+def reactor() -> bytes:
+    document = FPDF()
+    document.set_font("helvetica")
+    document.add_page()
+    document.cell(text="When the valve opens: the safety valve opens at 155 bar.")
+    return bytes(document.output())
 
 
 def _overrides(folder: Path) -> dict[str, Any]:
@@ -101,6 +111,8 @@ def _overrides(folder: Path) -> dict[str, Any]:
         "vector_store.uri": str(folder / "milvus.db"),
         "server.uploads_folder": str(folder / "uploads"),
         "server.keys_file": str(folder / "keys.json"),
+        "server.feedback_folder": str(folder / "feedback"),
+        "server.reports_folder": str(folder / "reports"),
         "chunking.size": 40,
         "chunking.overlap": 0,
         "llm.backend": "vllm-server",

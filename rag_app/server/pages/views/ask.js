@@ -12,8 +12,8 @@ import { openDocument } from "../document-panel.js";
 import { welcome } from "../welcome.js";
 
 /** Show a conversation, or the beginning of one. */
-export function ask(shell, session, [id]) {
-  return new Ask(shell, session, id);
+export function ask(shell, session, rest) {
+  return new Ask(shell, session, rest.join("/"));
 }
 
 class Ask {
@@ -41,6 +41,8 @@ class Ask {
   }
 
   async #begin(id) {
+    // A link can hold a question (`#/ask/?…`); whoever follows it sends it, or does not.
+    const question = id?.startsWith("?") ? id.slice(1) : "";
     const found = id && await conversations.find(id, this.#session.name).catch(() => undefined);
     if (found) {
       this.#conversation = found;
@@ -49,7 +51,8 @@ class Ask {
       for (const turn of found.turns) this.#add(turn);
       this.#shell.main.scrollTop = this.#shell.main.scrollHeight;
     } else {
-      this.#thread.replaceChildren(welcome(this.#session, this.#conversation.collection, (question) => this.#ask(question)));
+      if (question) this.#composer.write(question);
+      this.#thread.replaceChildren(welcome(this.#session, this.#conversation.collection));
     }
     this.#composer.focus();
   }
@@ -102,8 +105,7 @@ class Ask {
       open: (source) => openDocument(this.#shell.panel, this.#conversation.collection, source, turn),
       say: (text) => this.#shell.say(text),
       panel: this.#shell.panel,
-      session: this.#session,
-      collection: this.#conversation.collection,
+      collection: () => this.#conversation.collection,
       keep: () => conversations.keep(this.#conversation).catch(() => {}),
     });
     this.#views.push(view);
