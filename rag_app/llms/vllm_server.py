@@ -316,6 +316,13 @@ class VllmServer(OpenAILike, PackableLLM):
         return replicas.broken_off(" or ".join(replicas.roots), "it closed the connection")
 
 
+# OpenAILike's methods each call OpenAI's of the same name, and LlamaIndex gives both a span:
+# without this, every request would be two spans, one within the other.
+for _name in ("complete", "stream_complete", "chat", "stream_chat"):
+    for _method in (_name, f"a{_name}"):
+        setattr(VllmServer, _method, getattr(OpenAILike, _method).__wrapped__)
+
+
 def build_vllm_server(section: LLMSection) -> VllmServer:
     """Connect to the configured servers, and ask them for model, window and chat template.
 

@@ -9,10 +9,12 @@ from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.events.llm import (
+    LLMChatEndEvent,
     LLMCompletionEndEvent,
     LLMCompletionStartEvent,
 )
 from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
+from llama_index.core.llms import ChatMessage
 from llama_index_instrumentation import get_dispatcher
 from pydantic import PrivateAttr
 
@@ -71,10 +73,33 @@ def test_each_prompt_of_a_batch_has_events(
     below = [span for span in spans.completed_spans if span.parent_id == parent.id_]
     dropped = [span for span in spans.dropped_spans if span.parent_id == parent.id_]
     assert (len(below), len(dropped)) == (2, 1)
-    # Of a server's LLM the events are in LlamaIndex's own span, one below.
-    inner = {span.id_ for span in spans.completed_spans if span.parent_id != parent.id_}
-    assert {event.span_id for event in ended} <= {span.id_ for span in below} | inner
+    assert {event.span_id for event in ended} <= {span.id_ for span in below}
     assert not spans.open_spans
+
+
+async def test_each_request_to_a_server_is_one_span(
+    client: VllmServer, trace: tuple[Events, SimpleSpanHandler]
+) -> None:
+    messages = [ChatMessage(content=PROMPTS[0])]
+    for llm in (client, client.model_copy(update={"is_chat_model": False})):
+        answers = [
+            llm.complete(PROMPTS[0], max_tokens=2).text,
+            [piece.delta or "" for piece in llm.stream_complete(PROMPTS[0], max_tokens=2)],
+            (await llm.acomplete(PROMPTS[0], max_tokens=2)).text,
+            [p.delta or "" async for p in await llm.astream_complete(PROMPTS[0], max_tokens=2)],
+            llm.chat(messages, max_tokens=2).message.content,
+            [piece.delta or "" for piece in llm.stream_chat(messages, max_tokens=2)],
+            (await llm.achat(messages, max_tokens=2)).message.content,
+            [piece.delta or "" async for piece in await llm.astream_chat(messages, max_tokens=2)],
+        ]
+        assert len({"".join(answer or "") for answer in answers[:4]}) == 1
+        assert len({"".join(answer or "") for answer in answers[4:]}) == 1
+    spans = trace[1].completed_spans
+    assert len(spans) == 16
+    assert not trace[1].open_spans
+    assert {span.parent_id for span in spans} == {None}
+    assert len(trace[0].of(LLMCompletionEndEvent)) == 12
+    assert len(trace[0].of(LLMChatEndEvent)) == 4
 
 
 def test_a_batch_that_is_left_closes_its_spans(
