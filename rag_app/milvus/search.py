@@ -23,6 +23,9 @@ QUESTIONS_PER_CALL = 1000
 NODE_FIELDS = ("id", "text", "_node_content", "_node_type")
 """What a node is made of."""
 
+_ID_ALONE = ("id",)
+"""Milvus Lite takes "no fields" for all of them: every text would be sent, and read, for a hit."""
+
 
 @dataclass(frozen=True)
 class Words:
@@ -66,7 +69,7 @@ class MilvusSearch:
     ) -> list[list[Hit]]:
         """Search by nearness: a list of hits for each question, best first."""
         params = search_params(self.index, self.given, limit)
-        fields = [VECTOR_FIELD] if with_vectors else []
+        fields = [VECTOR_FIELD] if with_vectors else _ID_ALONE
         sign = -1 if self.index.metric == "L2" else 1  # a distance is better the smaller it is
         found = [
             [
@@ -98,7 +101,7 @@ class MilvusSearch:
         asking = [at for at, text in enumerate(terms) if text]  # Milvus refuses an empty one
         found: list[list[Hit]] = [[] for _ in terms]
         texts = [terms[at] for at in asking]
-        rows = self._search(texts, self._words.field, {}, limit, [], asked)
+        rows = self._search(texts, self._words.field, {}, limit, _ID_ALONE, asked)
         for at, hits in zip(asking, rows, strict=True):
             # Milvus Lite gives the negative of the score.
             found[at] = [Hit(row["id"], abs(row["distance"])) for row in hits]

@@ -192,6 +192,23 @@ def test_deleting_a_document_leaves_the_others(store: CollectionStore) -> None:
     assert list(store.documents()) == [other]
 
 
+def test_hits_bring_no_texts_along(store: CollectionStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Any] = []
+    search = store.client.search
+
+    def seen(**arguments: Any) -> Any:
+        hits = search(**arguments)
+        found.extend(hits)
+        return hits
+
+    monkeypatch.setattr(store.client, "search", seen)
+    question = VectorStoreQuery(
+        query_embedding=[1.0] * 64, query_str="passage", mode=VectorStoreQueryMode.HYBRID
+    )
+    assert store.query(question).nodes
+    assert {key for hits in found for hit in hits for key in hit["entity"]} <= {"id"}
+
+
 def test_documents_are_listed_by_what_their_rows_are_like(store: CollectionStore) -> None:
     other = "f" * 32
     store.add([node("another document", 9, other)])
