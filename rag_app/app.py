@@ -27,6 +27,7 @@ from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
 from rag_app.embedding.batching import BatchingEmbedder
 from rag_app.embedding.factory import build_embedder
+from rag_app.embedding.others import Others
 from rag_app.ingestion.pipeline import ShowProgress
 from rag_app.ingestion.run import Confirm, ingest
 from rag_app.ingestion.serial import SerialRuns
@@ -84,7 +85,7 @@ class RagApp:
         self._ingests = SerialRuns()
         self.answers_by_llm = llm is not None or config.llm.backend != "extractive"
         self._runner = Runner()
-        self._store = Part(lambda: _hold(config), lambda store: _let_go(store, config))
+        self._store = Part(self._hold, lambda store: _let_go(store, config))
         if isinstance(embedder, BatchingEmbedder):  # another app's, which closes it
             shared = embedder
             self._embedder = Part(lambda: shared)
@@ -93,6 +94,7 @@ class RagApp:
                 lambda: BatchingEmbedder(embedder or build_embedder(config.embedding)),
                 BatchingEmbedder.close,
             )
+        self._others = Others(self._embedder, config.embedding)
         # One for all calls: it keeps the vectors of sentences that come again.
         self._extractor = Part(lambda: make_extractor(config, self.embedder))
         self._reranker = Part(lambda: build_reranker(config.retrieval.reranker))
@@ -135,6 +137,7 @@ class RagApp:
         self._ingests.close()
         for part in (self._llm, self._extractor, self._reranker, self._embedder, self._store):
             part.close()
+        self._others.close()
         self._runner.close()  # last: a step that hangs in a part ends when that is closed
 
     @property
@@ -150,7 +153,7 @@ class RagApp:
         VectorStoreError
             If Milvus cannot be used.
         """
-        return self._store()
+        return self._store().now()
 
     @property
     def embedder(self) -> Embedder:
@@ -317,12 +320,18 @@ class RagApp:
                 store=store,
             )
 
+    def _hold(self) -> CollectionStore:
+        """Open the collection; a Milvus Lite database is held until the last app lets go."""
+        store = open_store(self.config, foreign=True)
+        store.prepare_with(self._others.of)
+        holders.hold(self.config.vector_store.uri)
+        return store
+
     def _retriever(self, config: Config, filters: MetadataFilters | None = None) -> Retriever:
-        store = self.store  # before a model loads for seconds
+        store = self._store()  # before a model loads for seconds
         embedder = self.embedder if find_mode(config.retrieval.mode).needs_vectors else None
-        return Retriever(
-            store, embedder, config.retrieval, self._reranker(), filters, runner=self._runner
-        )
+        others, reranker = self._others.of, self._reranker()
+        return Retriever(store, embedder, config.retrieval, reranker, filters, self._runner, others)
 
     def _both(
         self, config: Config, filters: MetadataFilters | None, *, streaming: bool = False
@@ -380,13 +389,6 @@ def build_chat_engine(
 def build_batch(config: Config, **overrides: Any) -> Batch:
     """Build what answers many questions together, until the process ends."""
     return RagApp(config).batch(**overrides)
-
-
-def _hold(config: Config) -> CollectionStore:
-    """Open the collection; a Milvus Lite database is this process's until the last app lets go."""
-    store = open_store(config, foreign=True)
-    holders.hold(config.vector_store.uri)
-    return store
 
 
 def _let_go(store: CollectionStore, config: Config) -> None:

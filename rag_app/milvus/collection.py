@@ -19,7 +19,7 @@ from llama_index.vector_stores.milvus.base import IndexManagement
 from pydantic import PrivateAttr
 
 from rag_app.config.index_types import Index, Value
-from rag_app.config.sections import Config, RetrievalSection
+from rag_app.config.sections import Config, EmbeddingSection, RetrievalSection
 from rag_app.errors import CollectionMismatchError, InputError, StoreUsageError
 from rag_app.milvus.chosen import Chosen
 from rag_app.milvus.dense_index import configured_index
@@ -57,11 +57,12 @@ class CollectionStore(DocumentRows):
     """
 
     _retrieval: RetrievalSection = PrivateAttr()
+    _embedding: EmbeddingSection = PrivateAttr()
     _terms: TermAnalyzer | None = PrivateAttr()
     _search: MilvusSearch = PrivateAttr()
     _shortened: int = PrivateAttr(default=0)
     _configured: Mapping[str, Value] = PrivateAttr()
-    _noticing: Noticing | None = PrivateAttr(default=None)
+    _noticing: "Noticing[CollectionStore] | None" = PrivateAttr(default=None)
     _foreign: Foreign | None = PrivateAttr(default=None)
 
     def __init__(
@@ -82,6 +83,7 @@ class CollectionStore(DocumentRows):
             upsert_mode=True,
         )
         self._retrieval = config.retrieval
+        self._embedding = config.embedding
         self._terms = TermAnalyzer(language) if language else None
         self._configured = configured
         self._foreign = foreign
@@ -92,6 +94,11 @@ class CollectionStore(DocumentRows):
         if self._foreign is not None:  # its analyzer is Milvus's own
             return Words(self._foreign.words, str) if self._foreign.words else None
         return Words(WORDS_FIELD, self._terms.of_question) if self._terms else None
+
+    @property
+    def embedding(self) -> EmbeddingSection:
+        """What embeds questions for it: the configured model, or another one that made it."""
+        return self._embedding
 
     @property
     def is_foreign(self) -> bool:
@@ -204,20 +211,29 @@ class CollectionStore(DocumentRows):
         VectorStoreError
             If Milvus fails.
         """
-        return self._noticed(lambda: self._find(asked, section, filters, each_once=each_once))
+        return self._noticed(
+            lambda store: store._find(asked, section, filters, each_once=each_once)
+        )
 
     def documents(self, filters: MetadataFilters | None = None) -> dict[str, StoredDocument]:
         """Return the documents as `DocumentRows` does, also after another process changed them."""
-        return self._noticed(lambda: super(CollectionStore, self).documents(filters))
+        return self._noticed(lambda store: DocumentRows.documents(store, filters))
 
     def nodes_in(self, spans: Sequence[Span]) -> list[TextNode]:
         """Return the nodes as `DocumentRows` does, also after another process changed them."""
-        return self._noticed(lambda: super(CollectionStore, self).nodes_in(spans))
+        return self._noticed(lambda store: DocumentRows.nodes_in(store, spans))
 
-    def _noticed(self, read: Callable[[], T]) -> T:
-        return self._noticing.searching(read) if self._noticing else read()
+    def _noticed(self, read: Callable[["CollectionStore"], T]) -> T:
+        return self._noticing.searching(self, read) if self._noticing else read(self)
 
-    def notice(self, noticing: Noticing) -> None:
+    def now(self) -> "CollectionStore":
+        """Return the collection that its name means now, which may be another one by a migration.
+
+        Whoever asks a question asks this one from the vector to the last text.
+        """
+        return self._noticing.now() if self._noticing else self
+
+    def notice(self, noticing: "Noticing[CollectionStore]") -> None:
         """Have it noticed from now on what other processes do to the collection."""
         self._noticing = noticing
 
@@ -226,6 +242,11 @@ class CollectionStore(DocumentRows):
         self.client.close()
         if self._noticing is not None:
             self._noticing.close()
+
+    def prepare_with(self, prepare: Callable[["CollectionStore"], object]) -> None:
+        """Have another collection prepared before questions go there: its model takes a while."""
+        if self._noticing:
+            self._noticing.prepare = prepare
 
     def become(self, other: "CollectionStore") -> None:
         """Search as another store does, that opened the collection later."""

@@ -70,8 +70,12 @@ class DenseIndex:
         self.client = client
         self.backend = backend
         self._timeout = timeout
-        self._collection = collection
+        self.collection = collection
         self._names = {"collection_name": collection, "timeout": timeout}
+
+    def of(self, collection: str) -> "DenseIndex":
+        """Return the index of another collection there."""
+        return DenseIndex(self.client, collection, backend=self.backend, timeout=self._timeout)
 
     def count(self) -> int:
         """Count the collection's rows; on a server that is exact only if it is loaded."""
@@ -242,7 +246,7 @@ class DenseIndex:
         # Nothing is left to do, so there is no need to wait for who changes an index.
         if built is not None and self.backend.is_lite and self.is_loaded():
             return built
-        with changing_index(self.client, self._collection):
+        with changing_index(self.client, self.collection):
             return self._complete(wanted)
 
     def _complete(self, wanted: Index) -> Index:
@@ -275,7 +279,7 @@ class DenseIndex:
             Seconds by step. Milvus Lite builds when it loads, a server when it creates.
         """
         seconds: dict[str, float] = {}
-        with changing_index(self.client, self._collection):
+        with changing_index(self.client, self.collection):
             with _timed(seconds, "release"):
                 self.release()
             with _timed(seconds, "drop"):
@@ -291,7 +295,7 @@ class DenseIndex:
         size = min(_MOST_ROWS, max(1, _BLOCK // (4 * self.dimension())))
         for page in pages(
             self.client,
-            self._collection,
+            self.collection,
             'id != ""',
             [VECTOR_FIELD],
             size=size,

@@ -18,17 +18,22 @@ from threading import Condition, RLock
 from typing import Any
 
 import grpc
+from milvus_lite import db as lite_db
 from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from milvus_lite.db import DEFAULT_DATABASE_NAME, MilvusLite
 from milvus_lite.exceptions import MilvusLiteError
+from milvus_lite.schema.persistence import load_schema
 from pymilvus.grpc_gen import milvus_pb2_grpc
 
-from rag_app.milvus.lite_check import find_faults
+from rag_app.milvus.lite_check import SCHEMA, find_faults
 from rag_app.milvus.lite_engine import drop_written_logs, teach_engine
 from rag_app.milvus.lite_locks import SOCKET_FOLDER, index_lock, turn
 
 FAULTS = "/rag_app.Lite/Faults"
 """The call by which others ask what is wrong with a collection's files."""
+
+LEAVE_ALIAS = "/rag_app.Lite/LeaveAlias"
+"""The call by which others have a collection renamed, its former name becoming its alias."""
 
 GRACE = 5.0
 """Seconds in which the calls of others may end when the holder goes; they are sent again then."""
@@ -113,9 +118,11 @@ class HeldDatabase(MilvusLite):  # type: ignore[misc]
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
+        self.changing = RLock()
         self._opening = RLock()
         self._sound: set[str] = set()
         self._gates: dict[str, Gate] = {}
+        self._complete_renames()
 
     def gate(self, name: str) -> Gate:
         """Return a collection's gate, by its own name or an alias."""
@@ -162,6 +169,39 @@ class HeldDatabase(MilvusLite):  # type: ignore[misc]
         with self._opening:
             return super().create_collection(*arguments, **settings)
 
+    def leave_alias(self, name: str, to: str) -> None:
+        """Rename a collection, and let its name go on meaning it, as an alias: in one step.
+
+        The alias is written first. Milvus Lite asks for aliases before collections, so that from
+        then on the name means what is renamed next, here or by whoever opens the database.
+        """
+        gate = self.gate(name)
+        with self.changing, gate.moving(), self._opening:
+            aliases = self._aliases(DEFAULT_DATABASE_NAME)
+            if name in aliases:  # done already
+                return
+            self._validate_name(to)
+            if self.has_collection(to) or not self.has_collection(name):
+                raise MilvusLiteError(f"{name!r} cannot be renamed to {to!r}")
+            if collection := self._collections.pop((DEFAULT_DATABASE_NAME, name), None):
+                collection.close()
+            aliases[name] = to
+            self._save_aliases(DEFAULT_DATABASE_NAME)
+            self._complete_renames()
+            self._gates[to] = gate  # for those who wait at it
+            self.forget(name)
+
+    def _complete_renames(self) -> None:
+        for name, to in self._aliases(DEFAULT_DATABASE_NAME).items():
+            before, now = (
+                Path(self._collection_dir(each, DEFAULT_DATABASE_NAME)) for each in (name, to)
+            )
+            if before.is_dir() and not now.exists():
+                before.rename(now)
+                _, schema = load_schema(str(now / SCHEMA))
+                # By its module, where `teach_engine` put one that seals what it writes.
+                lite_db.save_schema(schema, to, str(now / SCHEMA))
+
     def forget(self, name: str) -> None:
         """Look at a collection's files again: another one may have the name."""
         self._sound.discard(name)
@@ -173,7 +213,6 @@ class Servicer(MilvusServicer):  # type: ignore[misc]
     def __init__(self, database: HeldDatabase) -> None:
         super().__init__(database)
         self._held = database
-        self._all = RLock()
 
     def load(self, name: str, context: Any) -> None:
         """Load a collection that is not: after its holder died, it is as it lies on the disk.
@@ -220,7 +259,7 @@ def _in_turn(method: str, kind: str) -> Callable[..., Any]:
             return bare(self, request, context)  # without waiting for a writer
         with ExitStack() as turns:
             if kind == "database":
-                turns.enter_context(self._all)
+                turns.enter_context(self._held.changing)
             for name in names:
                 gate = self._held.gate(name)
                 if kind == "read":
@@ -274,7 +313,7 @@ class Server:
         try:
             servicer = Servicer(self.database)
             milvus_pb2_grpc.add_MilvusServiceServicer_to_server(servicer, self._grpc)
-            self._grpc.add_generic_rpc_handlers((_Faults(self.database),))
+            self._grpc.add_generic_rpc_handlers((_OwnCalls(self.database),))
             self.socket = self.folder / "lite"
             self._grpc.add_insecure_port(f"unix:{self.socket}")
             self.socket.chmod(0o600)
@@ -291,18 +330,33 @@ class Server:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class _Faults(grpc.GenericRpcHandler):  # type: ignore[misc]
+class _OwnCalls(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """What Milvus has no call for, in JSON."""
+
     def __init__(self, database: HeldDatabase) -> None:
         self._database = database
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        if details.method != FAULTS:
+        if details.method not in OWN_CALLS:
             return None
 
-        def answer(name: bytes, _context: Any) -> bytes:
-            return json.dumps(self._database.faults(name.decode())).encode()
+        def answer(asked: bytes, context: Any) -> bytes:
+            try:
+                told = own_call(self._database, details.method, json.loads(asked))
+                return json.dumps(told).encode()
+            except (MilvusLiteError, OSError) as error:
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+                raise
 
         return grpc.unary_unary_rpc_method_handler(answer)
+
+
+OWN_CALLS = {FAULTS: HeldDatabase.faults, LEAVE_ALIAS: HeldDatabase.leave_alias}
+
+
+def own_call(database: HeldDatabase, method: str, arguments: dict[str, Any]) -> Any:
+    """Make one of `OWN_CALLS`."""
+    return OWN_CALLS[method](database, **arguments)  # type: ignore[operator]
 
 
 def _private_folder() -> Path:

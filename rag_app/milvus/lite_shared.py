@@ -108,16 +108,39 @@ class SharedDatabase:
         """Return what is wrong with a collection's files: the holder looks before it opens it."""
         from rag_app.milvus.lite_server import FAULTS
 
+        return list(self.ask(FAULTS, {"name": name}, timeout))
+
+    def ask(self, call: str, arguments: dict[str, Any], timeout: float = PATIENCE) -> Any:
+        """Have whoever holds the database make one of `rag_app.milvus.lite_server.OWN_CALLS`.
+
+        Raises
+        ------
+        VectorStoreError
+            If it does not answer, or cannot do it.
+        """
+        from milvus_lite.exceptions import MilvusLiteError
+
+        from rag_app.milvus.lite_server import own_call
+
         until = time.monotonic() + timeout
         while True:
             address = self.reach()
             if self._server is not None:
-                return list(self._server.database.faults(name))
+                try:
+                    return own_call(self._server.database, call, arguments)
+                except (MilvusLiteError, OSError) as error:
+                    raise _refused(self.path, str(error)) from error
             with grpc.insecure_channel(address) as channel:
                 try:
-                    answer = channel.unary_unary(FAULTS)(name.encode(), timeout=timeout)
-                    return list(json.loads(answer))
+                    asked = json.dumps(arguments).encode()
+                    return json.loads(channel.unary_unary(call)(asked, timeout=timeout))
                 except grpc.RpcError as error:
+                    if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
+                        raise _refused(self.path, str(error.details())) from error
+                    if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+                        raise _refused(
+                            self.path, f"{other_holder(self.path)} is of an earlier version"
+                        ) from error
                     # The holder may have ended: `reach` finds the next one, or opens it here.
                     if time.monotonic() >= until:
                         raise not_answering(self.path) from error
@@ -287,6 +310,13 @@ def not_answering(path: Path) -> VectorStoreError:
         f"the Milvus Lite database {path} is held by {holder}, which does not answer",
         "let that process go on (kill -CONT), or end it; if it is only slow, raise "
         "vector_store.timeout",
+    )
+
+
+def _refused(path: Path, reason: str) -> VectorStoreError:
+    return VectorStoreError(
+        f"the Milvus Lite database {path} could not do what was asked: {reason}",
+        "end the process that holds it, and try again",
     )
 
 

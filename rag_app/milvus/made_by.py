@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from rag_app.config.languages import AUTO, STANDARD
-from rag_app.config.model_files import earlier_identity
+from rag_app.config.model_files import PACKAGE_PREFIX, earlier_identity
 from rag_app.config.sections import Config
 from rag_app.documents.read import READERS_VERSION
 from rag_app.errors import CollectionMismatchError
@@ -21,6 +21,10 @@ SCHEMA_VERSION = 2
 
 MADE_BY = "rag_app.made_by"
 """The collection property that says what made it, as JSON. Milvus Lite forgets descriptions."""
+
+MIGRATION = "rag_app.migration"
+"""The property of the two collections of a migration, until it is finished. Meanwhile either one is
+searched as it was made, whatever the configuration says."""
 
 _UNKNOWN = object()
 
@@ -186,6 +190,8 @@ def check_made_by(
             f"has rows of version {made.get('schema_version')}, this one writes {SCHEMA_VERSION}",
             f"{anew}; or {other}",
         )
+    if not exact and properties.get(MIGRATION):
+        config = as_made(config, properties)
     for each in differences(config, made):
         splits = each.invalidates == Invalidates.NODES
         if each.key == "stemmer":
@@ -199,6 +205,40 @@ def check_made_by(
             f"set {each.key} back; or {other} (vector_store.collection) and ingest into that; or "
             f"{anew}",
         )
+
+
+def describe_embedding(config: Config) -> dict[str, Any]:
+    """Return what it takes to load the model again that embeds a collection."""
+    section = config.embedding
+    folder = section.folder
+    is_package = section.model.startswith(PACKAGE_PREFIX)
+    return {
+        "model": section.model if folder is None or is_package else str(folder.absolute()),
+        "max_length": section.max_length,
+        "query_instruction": section.query_instruction,
+    }
+
+
+def as_made(config: Config, properties: Mapping[str, str]) -> Config:
+    """Return a configuration that searches a collection with what made it.
+
+    Where the model is not to be found, or is another one by now, the configuration stays as it is,
+    and `check_made_by` tells of it.
+    """
+    made: dict[str, Any] = json.loads(properties.get(MADE_BY, "{}"))
+    wanted = {each.key for each in differences(config, made)}
+    changes: dict[str, Any] = {}
+    if "retrieval.language" in wanted:
+        language = {"language": made["language"]}
+        changes["retrieval"] = config.retrieval.model_copy(update=language)
+    if wanted & {"embedding.model", "embedding.normalize"}:
+        # Of a collection made before this was kept; a folder's path is not in its identity.
+        by_name = {} if "@" in made["model"] else {"model": made["model"]}
+        told = {**by_name, **made.get("embedding", {}), "normalize": made["normalize"]}
+        section = config.embedding.model_copy(update=told)
+        if section.identity == made["model"]:
+            changes["embedding"] = section
+    return config.model_copy(update=changes)
 
 
 def stemmer_version() -> str:
@@ -249,9 +289,11 @@ def language_of(config: Config, properties: Mapping[str, str]) -> str:
 def brought_up_to_date(config: Config, properties: Mapping[str, str]) -> str:
     """Return what made a collection that passed `check_made_by`, as it is written today."""
     made: dict[str, Any] = json.loads(properties[MADE_BY])
-    if not _has_earlier_digest(made, config):
-        return properties[MADE_BY]
-    return json.dumps({**made, "model": config.embedding.identity})
+    if _has_earlier_digest(made, config):
+        made["model"] = config.embedding.identity
+    if made["model"] == config.embedding.identity:
+        made.setdefault("embedding", describe_embedding(config))
+    return json.dumps(made)
 
 
 def _has_earlier_digest(made: Mapping[str, Any], config: Config) -> bool:

@@ -30,12 +30,16 @@ from rag_app.milvus.lite_check import position
 from rag_app.milvus.lite_files import collection_folder
 from rag_app.milvus.made_by import (
     MADE_BY,
+    MIGRATION,
     MadeBy,
+    as_made,
     brought_up_to_date,
     check_made_by,
+    describe_embedding,
     language_of,
     splitting_of,
 )
+from rag_app.milvus.names import at_real_name, lite_target, real_name
 from rag_app.milvus.noticing import Noticing
 from rag_app.milvus.search import VECTOR_FIELD
 
@@ -72,9 +76,22 @@ def find_store(
     VectorStoreError
         If Milvus cannot be reached or opened, or the collection is damaged.
     """
-    index = find_index(config, exact=exact, foreign=foreign)
-    if index is None:
+    opened = _open(config, counted=counted, exact=exact, foreign=foreign)
+    if opened is None:
         return None
+    store, index = opened
+    if not store.is_foreign:
+        store.notice(Noticing(config.vector_store, store, index, lambda: _opened_again(config)))
+    return store
+
+
+def _open(
+    config: Config, *, counted: bool, exact: bool = False, foreign: bool = False
+) -> tuple[CollectionStore, DenseIndex] | None:
+    found = _find(config, exact=exact, foreign=foreign)
+    if found is None:
+        return None
+    config, index = found
     section = config.vector_store
     try:
         described = _described(index.client, section)
@@ -83,7 +100,8 @@ def find_store(
             theirs = read_foreign(config, described)
             # Not `complete`: nothing is built in another program's collection.
             index.load()
-            return CollectionStore(config, index.read() or Index("", ""), None, foreign=theirs)
+            built = index.read() or Index("", "")
+            return CollectionStore(config, built, None, foreign=theirs), index
         has_words = word_index.has_words(index.client, section.collection, section.timeout)
         if has_words:
             # Before it is loaded: an index is made of a released collection only.
@@ -99,28 +117,25 @@ def find_store(
                 "go on with what is left: rag-app verify --repair, then rag-app ingest the "
                 "documents again",
             )
-        store.notice(Noticing(section, index, lambda: store.become(_opened_again(config))))
-        return store
+        return store, index
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error
 
 
-def _opened_again(config: Config) -> CollectionStore:
-    store = find_store(config, counted=False)
-    if store is None:
+def _opened_again(config: Config) -> tuple[CollectionStore, DenseIndex]:
+    opened = _open(config, counted=False)
+    if opened is None:
         section = config.vector_store
         raise CollectionChangedError(
             f"the collection {section.collection!r} in {section.uri} is gone", "ingest again"
         )
-    return store
+    return opened
 
 
 def lost_rows(config: Config, store: CollectionStore) -> str:
     """Say what a collection of Milvus Lite lost since it was written; empty: nothing."""
-    section = config.vector_store
-    if not section.is_file:
-        return ""
-    kept = read_kept(_described(store.client, section)["properties"])
+    section = at_real_name(config, store.collection_name).vector_store
+    kept = read_kept(_described(store.client, section)["properties"]) if section.is_file else None
     if kept is None:
         return ""
     folder = collection_folder(section.uri, section.collection)
@@ -139,21 +154,31 @@ def find_index(config: Config, *, exact: bool = False, foreign: bool = False) ->
     CollectionMismatchError, ConfigError, VectorStoreError
         As `find_store`.
     """
+    found = _find(config, exact=exact, foreign=foreign)
+    return found[1] if found else None
+
+
+def _find(config: Config, *, exact: bool, foreign: bool) -> tuple[Config, DenseIndex] | None:
+    """Find the collection that is meant; with it the configuration that names and searches it."""
     section = config.vector_store
     if not is_there(section):
         return None
     client = connect(section)
-    if section.is_file:
-        # Before any call by which Lite opens it.
-        check_collection(section.uri, section.collection)
     try:
-        if not client.has_collection(section.collection, timeout=section.timeout):
+        if section.is_file:
+            # Before any call by which Lite opens it.
+            check_collection(section.uri, lite_target(section.uri, section.collection))
+        name = real_name(client, section)
+        if name is None:
             return None
-        properties = _described(client, section)["properties"]
+        config = at_real_name(config, name)
+        properties = _described(client, config.vector_store)["properties"]
         check_made_by(config, properties, exact=exact, foreign=foreign)
         if MADE_BY in properties:
             _bring_up_to_date(client, config, properties)
-        return _index(client, config)
+            if not exact and properties.get(MIGRATION):
+                config = as_made(config, properties)
+        return config, _index(client, config)
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error
 
@@ -173,9 +198,11 @@ def split_as_made(config: Config) -> Config:
         return config
     client = connect(section)
     try:
-        if not client.has_collection(section.collection, timeout=section.timeout):
+        name = real_name(client, section)
+        if name is None:
             return config
-        made = splitting_of(_described(client, section)["properties"])
+        named = at_real_name(config, name).vector_store
+        made = splitting_of(_described(client, named)["properties"])
     except FAILURES as error:
         raise as_store_error(error, section.uri) from error
     if any(config.origin(key) == COMMAND_LINE for key in made):
@@ -350,7 +377,11 @@ def _create(index: DenseIndex, config: Config, dimension: int) -> bool:
     has_words = index.backend.counts_words
     if has_words:
         word_index.add_fields(schema, index.backend)
-    made_by = {**asdict(MadeBy.of(config)), "dimension": dimension}
+    made_by = {
+        **asdict(MadeBy.of(config)),
+        "dimension": dimension,
+        "embedding": describe_embedding(config),
+    }
     client.create_collection(
         section.collection,
         schema=schema,
@@ -363,12 +394,6 @@ def _create(index: DenseIndex, config: Config, dimension: int) -> bool:
 
 
 def _described(client: MilvusClient, section: VectorStoreSection) -> dict[str, Any]:
-    """Describe the configured collection, its properties always among the rest."""
+    """Describe a collection by its own name, its properties always among the rest."""
     described = client.describe_collection(section.collection, timeout=section.timeout)
-    if described["collection_name"] != section.collection:  # LlamaIndex's store finds no alias
-        raise InputError(
-            f"{section.collection!r} in {section.uri} is an alias of the collection "
-            f"{described['collection_name']!r}",
-            f"use that name: --collection {described['collection_name']}",
-        )
     return {**described, "properties": dict(described.get("properties", {}))}

@@ -21,6 +21,7 @@ from rag_app.milvus.lite import prepare
 from rag_app.milvus.lite_client import path_of
 from rag_app.milvus.lite_locks import index_lock, turn, who_locks, write_lock
 from rag_app.milvus.lite_shared import unusable
+from rag_app.milvus.names import lite_target
 
 ENOUGH = 60.0
 """Seconds that an ingest waits for another process's, which is mostly a file or two of `watch`."""
@@ -66,18 +67,16 @@ def writing(
     # Before a lock is made in it: this says what is wrong with the path.
     prepare(Path(section.uri))
     name = collection or section.collection
-    file = write_lock(Path(section.uri), name)
     started = time.monotonic()
     told: list[str] = []
 
-    def goes_on() -> bool:
-        if not told and time.monotonic() - started > _QUIET:
-            told.append(who_locks(file) or "another process")
-            _LOG.warning("waiting for %s, which writes to the collection %r", told[0], name)
-        return stop is None or not stop.is_set()
+    def hold(file: Path) -> None:
+        def goes_on() -> bool:
+            if not told and time.monotonic() - started > _QUIET:
+                told.append(who_locks(file) or "another process")
+                _LOG.warning("waiting for %s, which writes to the collection %r", told[0], name)
+            return stop is None or not stop.is_set()
 
-    # Not one ``with`` over all: an error of the work within is none of the lock.
-    with ExitStack() as held:
         try:
             held.enter_context(turn(file, max(section.lock_timeout, patience), goes_on))
         except TimeoutError:
@@ -88,6 +87,14 @@ def writing(
             ) from None
         except OSError as error:
             raise unusable(Path(section.uri), error) from error
+
+    # Not one ``with`` over all: an error of the work within is none of the lock.
+    with ExitStack() as held:
+        hold(write_lock(Path(section.uri), name))
+        # An alias: who uses the collection's own name must wait as well. What it points to stays
+        # so as long as its own lock is held.
+        if (real := lite_target(section.uri, name)) != name:
+            hold(write_lock(Path(section.uri), real))
         yield
 
 

@@ -1,6 +1,6 @@
 """Find contexts: search, order anew, leave out, join with neighbours. A LlamaIndex retriever."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -20,6 +20,7 @@ from llama_index_instrumentation import get_dispatcher
 
 from rag_app.config.sections import RetrievalSection
 from rag_app.embedding.base import Embedder
+from rag_app.errors import CollectionChangedError
 from rag_app.milvus.collection import CollectionStore
 from rag_app.questions import check_question
 from rag_app.recipe import Remade
@@ -71,6 +72,9 @@ class Retriever(Remade, BaseRetriever):
         What rows must be like besides ``retrieval.filter``.
     runner
         Where blocking steps of asynchronous questions run; None: a runner of its own.
+    embedder_of
+        Tells what embeds questions for a collection that the store's name means by now; None: the
+        same embedder.
     """
 
     def __init__(
@@ -81,8 +85,10 @@ class Retriever(Remade, BaseRetriever):
         reranker: BaseNodePostprocessor | None = None,
         filters: MetadataFilters | None = None,
         runner: Runner | None = None,
+        embedder_of: Callable[[CollectionStore], Embedder] | None = None,
     ) -> None:
         super().__init__()
+        self._embedder_of = embedder_of
         self._runner = runner or Runner()
         self._store = store
         self._embedder = embedder
@@ -109,76 +115,106 @@ class Retriever(Remade, BaseRetriever):
         for start in range(0, len(questions), TOGETHER):
             some = questions[start : start + TOGETHER]
             with self._runner.question():
-                found = self._find_each(some)
+                store = self._store.now()
+                found = self._find_each(store, some)
             for question, nodes in zip(some, found, strict=True):
                 with self._runner.question():
-                    refined = self._refine_one(QueryBundle(question), nodes)
+                    refined = self._refine_one(store, QueryBundle(question), nodes)
                 # Outside: however long its reader takes, no close has to wait for it.
                 yield refined
 
     @_DISPATCHER.span
-    def _find_each(self, questions: Sequence[str]) -> list[list[NodeWithScore]]:
+    def _find_each(
+        self, store: CollectionStore, questions: Sequence[str]
+    ) -> list[list[NodeWithScore]]:
         vectors: Sequence[Sequence[float]] = ()
-        if self._embedder is not None and self._needs_vectors:
-            _DISPATCHER.event(EmbeddingStartEvent(model_dict=self._embedder.to_payload()))
-            vectors = self._embedder.embed_queries(questions)
+        if (embedder := self._embedder_for(store)) is not None:
+            _DISPATCHER.event(EmbeddingStartEvent(model_dict=embedder.to_payload()))
+            vectors = embedder.embed_queries(questions)
             told = [list(vector) for vector in vectors]
             _DISPATCHER.event(EmbeddingEndEvent(chunks=list(questions), embeddings=told))
-        return self._find(Asked(questions, vectors))
+        return self._find(store, Asked(questions, vectors))
 
     @_DISPATCHER.span
-    def _refine_one(self, query: QueryBundle, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
+    def _refine_one(
+        self, store: CollectionStore, query: QueryBundle, nodes: list[NodeWithScore]
+    ) -> list[NodeWithScore]:
         """Refine what one of many questions found, told as `retrieve` tells of a single one."""
         _DISPATCHER.event(RetrievalStartEvent(str_or_query_bundle=query))
-        refined = self._refine(query, nodes)
+        refined = self._refine(store, query, nodes)
         _DISPATCHER.event(RetrievalEndEvent(str_or_query_bundle=query, nodes=refined))
         return refined
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         check_question(query_bundle.query_str)
         with self._runner.question():
-            if (embedder := self._embedder_for(query_bundle)) is not None:
-                query_bundle.embedding = embedder.get_agg_embedding_from_queries(
-                    query_bundle.embedding_strs
-                )
-            return self._search_for(query_bundle)
+            return self._ask(self._store.now(), query_bundle)
 
     @_DISPATCHER.span  # as `_retrieve`, which LlamaIndex decorates by itself
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         check_question(query_bundle.query_str)
         with self._runner.question():
+            store = await self._runner.run(self._store.now)
+            vector = self._given(store, query_bundle)
             # No thread waits for the vector: questions that are asked together share a batch.
-            if (embedder := self._embedder_for(query_bundle)) is not None:
-                query_bundle.embedding = await embedder.aget_agg_embedding_from_queries(
-                    query_bundle.embedding_strs
-                )
-            return await self._runner.run(self._search_for, query_bundle)
+            if not vector and (embedder := self._embedder_for(store)) is not None:
+                vector = await embedder.aget_agg_embedding_from_queries(query_bundle.embedding_strs)
+                self._keep(query_bundle, embedder, vector)
+            return await self._runner.run(self._ask, store, query_bundle, vector)
 
-    def _embedder_for(self, query: QueryBundle) -> Embedder | None:
-        """Return what embeds a question; None where its vector is there, or not needed.
+    def _ask(
+        self, store: CollectionStore, query: QueryBundle, vector: list[float] | None = None
+    ) -> list[NodeWithScore]:
+        """Ask a collection; where another one took its place meanwhile, that, from the start."""
+        try:
+            return self._ask_one(store, query, vector)
+        except CollectionChangedError:
+            if (newer := self._store.now()) is store:
+                raise
+            return self._ask_one(newer, query, None)
 
-        The vector is left in the bundle, as LlamaIndex's own retriever does: what answers may need
-        it, too.
+    def _ask_one(
+        self, store: CollectionStore, query: QueryBundle, vector: list[float] | None
+    ) -> list[NodeWithScore]:
+        vector = vector or self._given(store, query)
+        if not vector and (embedder := self._embedder_for(store)) is not None:
+            vector = embedder.get_agg_embedding_from_queries(query.embedding_strs)
+            self._keep(query, embedder, vector)
+        vectors = [vector] if vector and self._needs_vectors else []
+        (nodes,) = self._find(store, Asked([query.query_str], vectors))
+        return self._refine(store, query, nodes)
+
+    def _embedder_for(self, store: CollectionStore) -> Embedder | None:
+        """Return what embeds a collection's questions; None where it needs no vectors."""
+        if self._embedder is None or not self._needs_vectors:
+            return None
+        return self._embedder_of(store) if self._embedder_of else self._embedder
+
+    def _given(self, store: CollectionStore, query: QueryBundle) -> list[float] | None:
+        """Return a question's vector, if it has one and that is of the collection's model."""
+        return query.embedding if self._embedder_for(store) is self._embedder else None
+
+    def _keep(self, query: QueryBundle, embedder: Embedder, vector: list[float]) -> None:
+        """Leave the vector in the bundle, as LlamaIndex's own retriever does.
+
+        What answers may need it, too, with vectors of sentences: of the same model.
         """
-        is_needed = self._needs_vectors and not query.embedding
-        return self._embedder if is_needed else None
+        if embedder is self._embedder:
+            query.embedding = vector
 
-    def _search_for(self, query: QueryBundle) -> list[NodeWithScore]:
-        vectors = [query.embedding] if query.embedding and self._needs_vectors else []
-        (nodes,) = self._find(Asked([query.query_str], vectors))
-        return self._refine(query, nodes)
+    def _find(self, store: CollectionStore, asked: Asked) -> list[list[NodeWithScore]]:
+        return store.find(asked, self._search, filters=self._filters, each_once=True)
 
-    def _find(self, asked: Asked) -> list[list[NodeWithScore]]:
-        return self._store.find(asked, self._search, filters=self._filters, each_once=True)
-
-    def _refine(self, query: QueryBundle, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
+    def _refine(
+        self, store: CollectionStore, query: QueryBundle, nodes: list[NodeWithScore]
+    ) -> list[NodeWithScore]:
         section = self._section
         if self._reranker is not None:
             nodes = self._reranker.postprocess_nodes(nodes, query)[: section.similarity_top_k]
         if section.min_score is not None:
             nodes = [node for node in nodes if (node.score or 0.0) >= section.min_score]
         if section.expand:
-            nodes = expand(nodes, section.expand, self._store.nodes_in)
+            nodes = expand(nodes, section.expand, store.nodes_in)
         return nodes
 
 
