@@ -1,8 +1,9 @@
 """A context's text → what can be quoted of it: sentences, list items, rows of tables, code blocks.
 
-Prose is joined over its line breaks and split into sentences. Code and tables are no sentences: a
-block is quoted as a whole, a row as a row. A context is a piece of its document, so a block can be
-cut off at its beginning or its end; such a one is not quoted.
+Prose is joined over its line breaks and split into sentences; lines that are no prose (an invoice's,
+a form's) stand alone. What follows a colon belongs to it: a list, a code block. An item of a list
+comes with what leads to it, a row of a table with the names of its columns. Markup of Markdown and
+HTML is left out. What is cut off at an end of the context is not quoted.
 """
 
 import re
@@ -11,26 +12,30 @@ from dataclasses import dataclass
 
 from llama_index.core.node_parser.text.utils import split_by_sentence_tokenizer
 
-_FENCE = re.compile(r"\s*(`{3,}|~{3,})\s*(.*?)\s*")
+from rag_app.answering.code_blocks import ITEM, Block, split_blocks
+
 _HEADING = re.compile(r"#+\s+(.+?)[\s#]*")
-_ALONE = re.compile(r"[-*+] |\d+[.)] |>")
-"""List items and quotations, which may go on over several lines."""
-_BULLET = re.compile(r"[-*+]\s+")
+_BULLET = re.compile(r"[-*+\u2022>]\s+")
+_CELLS = re.compile(r"(?<!\\)\|")
 _RULER = re.compile(r"[\s|:-]+")
-_PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
-_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
-"""A line of nothing but a tag, as Markdown may have them."""
 _SHORTEST = 24
 """Characters: what is shorter ("Search parameters") is a label rather than a sentence."""
 _ROWS = ("csv", "json")
 """Types of documents whose readers make a line of each row."""
-_CODE = re.compile(
-    r"[$>%]\s|//|/\*|\*/|(import|from|def|class|return|const|let|var|func|public|export)\s"
-    r"|[\])}]|[\"']?[\w.-]+[\"']?\s*[:=](\s*\S{1,40})?$|.*[\[({;\\=]$|.*[\])}][;,]?$|\w+\.\w+\("
+_MARKUP = (
+    (re.compile(r"!\[[^\]]*\]\([^)]*\)"), ""),  # pictures
+    (re.compile(r"\[([^\][]+)\]\([^()\s]+(?:\s+\"[^\"]*\")?\)"), r"\1"),  # links
+    (re.compile(r"</?(?:br|p|div|li|td)\b[^<>]*>", re.IGNORECASE), " "),
+    (re.compile(r"</?(?:b|i|u|a|em|strong|code|span|sub|sup|img)\b[^<>]*>", re.IGNORECASE), ""),
+    (re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1"), r"\2"),  # what is bold
 )
-_PROSE = re.compile(r"##.*|.{24,}[.!?:\u3002\uff01\uff1f\uff1a]")
-_MOSTLY = 0.7
-"""Share of a paragraph's lines that look like code in what is a block of it."""
+_ENDS = re.compile(r"[.!?:;\u2026\u3002\uff01\uff1f\uff1a][\"'\u201d\u2019)\]]*$")
+_CJK_SENTENCE = re.compile(r"[^\u3002\uff01\uff1f]+[\u3002\uff01\uff1f]?[\u201d\u2019\u300d\uff09]*")
+_COLONS = (":", "\uff1a")
+_NO_PROSE_LINES = 3
+"""Lines from which on it is told from how they begin whether a paragraph is prose."""
+_LIST = 400
+"""Characters of a list that are quoted behind what leads to it."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,19 @@ class Quotable:
     Attributes
     ----------
     text
-        As it is quoted.
+        As it is quoted; empty of a block.
     heading
         The nearest one above it in its context, or the document's title.
-    is_fenced
-        Whether it is a code block between fences, which are part of the text.
+    lead
+        What it hangs on: the sentence that leads to it, the item that it is part of.
+    block
+        Code as it stands in the document, with its line breaks.
     """
 
     text: str
     heading: str
-    is_fenced: bool = False
+    lead: str = ""
+    block: str = ""
 
 
 def split_quotable(text: str, title: str, kind: str = "") -> list[Quotable]:
@@ -66,126 +74,130 @@ def split_quotable(text: str, title: str, kind: str = "") -> list[Quotable]:
     if kind in _ROWS:
         rows = (" ".join(line.split()) for line in lines)
         return [Quotable(row, title) for row in rows if _says_something(row)]
-    found: list[Quotable] = []
-    heading = title
-    for part in _parts(lines):
-        if isinstance(part, _Block):
-            if part.is_whole and _says_something("".join(part.lines)):
-                is_fenced = _FENCE.fullmatch(part.lines[0]) is not None
-                found.append(Quotable("\n".join(part.lines), heading, is_fenced))
-        elif above := _HEADING.fullmatch(part):
-            heading = above[1]
+    splitter = _Splitter(title)
+    for part in split_blocks(lines):
+        if isinstance(part, Block):
+            splitter.add_block(part)
         else:
-            found += [Quotable(each, heading) for each in _sentences(part)]
-    return found
+            splitter.add_paragraph(part)
+    return splitter.finish()
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Lines of code as they stand there, their fences included."""
+class _Splitter:
+    """Goes through a context from its beginning, and knows what the next part belongs to."""
 
-    lines: list[str]
-    is_whole: bool
+    def __init__(self, title: str) -> None:
+        self._heading = title
+        self._found: list[Quotable] = []
+        self._lead = ""  # a sentence that ends with a colon
+        self._before = ""  # or the last one of any kind
+        self._items: list[str] = []
+        self._parents: list[tuple[int, str]] = []
 
+    def finish(self) -> list[Quotable]:
+        self._end_list()
+        return self._found
 
-def _parts(lines: Sequence[str]) -> Iterator[str | _Block]:
-    """Yield code blocks, and what stands between them as one line each: a heading, row or text."""
-    start = 0
-    for first, last, is_whole in _fenced(lines):
-        yield from _unfenced(lines[start:first], at_start=start == 0, at_end=False)
-        yield _Block(list(lines[first:last]), is_whole)
-        start = last
-    yield from _unfenced(lines[start:], at_start=start == 0, at_end=True)
+    def add_block(self, block: Block) -> None:
+        lead = self._parents[-1][1] if self._parents else self._lead or self._before
+        self._end_list()
+        if block.is_whole and _says_something("".join(block.lines)):
+            self._found.append(Quotable("", self._heading, lead, "\n".join(block.lines)))
 
+    def add_paragraph(self, lines: Sequence[str]) -> None:
+        joined = list(_joined(lines))
+        header: list[str] = []
+        for at, (indent, line) in enumerate(joined):
+            if above := _HEADING.fullmatch(line):
+                self._end_list()
+                self._heading = _plain(above[1])
+            elif line.startswith("|"):
+                if at + 1 < len(joined) and _is_ruler(joined[at + 1][1]):
+                    # The names of the columns say nothing alone.
+                    header = _cells(line)
+                elif not _is_ruler(line) and line.endswith("|"):  # else it is cut off
+                    self._add_row(_cells(line), header)
+            elif ITEM.match(line):
+                self._add_item(indent, _plain(_BULLET.sub("", line, count=1)))
+            else:
+                self._add_prose(_plain(line))
 
-def _fenced(lines: Sequence[str]) -> Iterator[tuple[int, int, bool]]:
-    """Yield fenced blocks: first line, line behind the last one, and whether both fences are there.
-
-    A context that begins inside a block has the closing fence first: it has no language, and the
-    next fence opens a block, or what stands before it looks more like code than what follows.
-    """
-    fences = [(at, found[2]) for at, line in enumerate(lines) if (found := _FENCE.fullmatch(line))]
-    if not fences:
-        return
-    places = [at for at, _ in fences]
-    if _begins_inside(lines, fences):
-        yield 0, places.pop(0) + 1, False
-    while places:
-        first = places.pop(0)
-        last = places.pop(0) + 1 if places else len(lines)
-        yield first, last, _FENCE.fullmatch(lines[last - 1]) is not None and last - 1 > first
-
-
-def _begins_inside(lines: Sequence[str], fences: Sequence[tuple[int, str]]) -> bool:
-    opens = [bool(language) for _, language in fences]
-    if any(opens):
-        # A fence with a language opens: the number of fences before it tells about the first.
-        return opens.index(True) % 2 == 1
-    before = lines[: fences[0][0]]
-    after = lines[fences[0][0] + 1 : fences[1][0] if len(fences) > 1 else len(lines)]
-    return _code_share(before) - _prose_share(before) > _code_share(after) - _prose_share(after)
-
-
-def _unfenced(lines: Sequence[str], *, at_start: bool, at_end: bool) -> Iterator[str | _Block]:
-    """Yield what stands outside of fences; code may be there, too, in configuration and scripts."""
-    paragraphs = list(_paragraphs(lines))
-    for number, paragraph in enumerate(paragraphs):
-        if len(paragraph) > 1 and _code_share(paragraph) >= _MOSTLY:
-            is_first = at_start and number == 0
-            is_last = at_end and number == len(paragraphs) - 1
-            yield _Block(paragraph, is_whole=not is_first and not is_last)
+    def _add_row(self, cells: Sequence[str], header: Sequence[str]) -> None:
+        if len(cells) == len(header):
+            named = zip(header, cells, strict=True)
+            text = "; ".join(f"{name}: {cell}" if name else cell for name, cell in named if cell)
         else:
-            yield from _joined(paragraph)
+            text = " | ".join(cell for cell in cells if cell)
+        if _says_something(text):
+            self._found.append(Quotable(text, self._heading))
+
+    def _add_item(self, indent: int, item: str) -> None:
+        while self._parents and self._parents[-1][0] >= indent:
+            self._parents.pop()
+        lead = self._parents[-1][1] if self._parents else self._lead
+        self._parents.append((indent, item))
+        self._items.append(item)
+        sentences = list(_sentences(item))
+        # An item's further sentences hang on its first one.
+        for number, sentence in enumerate(sentences):
+            if (_says_something(sentence) or lead) and not sentence.endswith(_COLONS):
+                above = lead if number == 0 else sentences[0]
+                self._found.append(Quotable(sentence, self._heading, above))
+
+    def _add_prose(self, line: str) -> None:
+        self._end_list()
+        for sentence in _sentences(line):
+            self._lead = sentence if sentence.endswith(_COLONS) else ""
+            self._before = sentence
+            if not self._lead and _says_something(sentence):
+                self._found.append(Quotable(sentence, self._heading))
+
+    def _end_list(self) -> None:
+        """Add a list as a whole, behind what leads to it."""
+        if self._lead and self._items:
+            listed = _shortened(f"{self._lead} {'; '.join(self._items)}", _LIST)
+            self._found.append(Quotable(listed, self._heading))
+        self._lead, self._before, self._items, self._parents = "", "", [], []
 
 
-def _paragraphs(lines: Sequence[str]) -> Iterator[list[str]]:
-    paragraph: list[str] = []
-    for line in [*lines, ""]:  # the empty one ends the last paragraph
-        if line.strip() and not _TAG.fullmatch(line.strip()):
-            paragraph.append(line)
-        elif paragraph:
-            yield paragraph
-            paragraph = []
-
-
-def _code_share(lines: Sequence[str]) -> float:
-    """Return how many of the lines look like code, of those that are no list, table or heading."""
-    stripped = [line.strip() for line in lines if line.strip()]
-    if not stripped:
-        return 0.0
-    code = [
-        line
-        for line in stripped
-        if _CODE.match(line) and not _ALONE.match(line) and not line.startswith("|")
-    ]
-    return len(code) / len(stripped)
-
-
-def _prose_share(lines: Sequence[str]) -> float:
-    """Return how many of the lines are headings or end as sentences do."""
-    stripped = [line.strip() for line in lines if line.strip()]
-    prose = [line for line in stripped if _PROSE.fullmatch(line)]
-    return len(prose) / len(stripped) if stripped else 0.0
-
-
-def _joined(paragraph: Sequence[str]) -> Iterator[str]:
-    """Join the wrapped lines of prose and of list items; headings and rows stand alone."""
-    lines = [_PICTURE.sub("", line).strip() for line in paragraph]
-    header = next((at for at, line in enumerate(lines) if "|" in line and _is_ruler(line)), None)
-    open_ = ""
-    for at, line in enumerate(lines):
+def _joined(paragraph: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Join wrapped lines of prose and of list items; yield each with its indentation."""
+    stands_alone = _is_no_prose(paragraph)
+    open_, at = "", 0
+    for raw in paragraph:
+        line = raw.strip()
         is_row = line.startswith("|")
-        stands_alone = is_row or _HEADING.fullmatch(line)
-        if open_ and (stands_alone or _ALONE.match(line)):
-            yield open_
+        is_heading = _HEADING.fullmatch(line) is not None
+        if open_ and (is_row or is_heading or stands_alone or ITEM.match(line)):
+            yield at, open_
             open_ = ""
-        if not stands_alone:
+        if is_row or is_heading:
+            yield 0, line
+        else:
+            at = at if open_ else len(raw) - len(raw.lstrip())
             open_ = f"{open_} {line}".lstrip()
-        # A row without its end is cut off; the names of the columns say nothing alone.
-        elif not is_row or (line.endswith("|") and header not in (at, at + 1)):
-            yield line
     if open_:
-        yield open_
+        yield at, open_
+
+
+def _is_no_prose(paragraph: Sequence[str]) -> bool:
+    """Tell lines that stand alone, as in a form, from wrapped ones, most of which begin small."""
+    lines = [line.strip() for line in paragraph]
+    if len(lines) < _NO_PROSE_LINES or any(ITEM.match(line) for line in lines):
+        return False
+    goes_on = sum(line[:1].islower() for line in lines[1:])
+    ends = sum(_ENDS.search(line) is not None for line in lines)
+    return goes_on <= 0.1 * len(lines) and ends < len(lines) / 2
+
+
+def _plain(text: str) -> str:
+    for markup, kept in _MARKUP:
+        text = markup.sub(kept, text)
+    return " ".join(text.split())
+
+
+def _cells(row: str) -> list[str]:
+    return [_plain(cell) for cell in _CELLS.split(row.strip("|"))]
 
 
 def _is_ruler(line: str) -> bool:
@@ -193,16 +205,22 @@ def _is_ruler(line: str) -> bool:
 
 
 def _sentences(line: str) -> Iterator[str]:
-    if line.startswith("|") or _ALONE.match(line):
-        pieces = [_BULLET.sub("", line, count=1)]
-    else:
-        pieces = split_by_sentence_tokenizer()(line)
-    for piece in pieces:
-        text = " ".join(piece.split())
-        if _says_something(text) and not _is_ruler(text):
-            yield text
+    for piece in split_by_sentence_tokenizer()(line):
+        # The tokenizer knows no full stop but the Latin one.
+        for sentence in _CJK_SENTENCE.findall(piece):
+            text = sentence.strip()
+            if text and not _is_ruler(text):
+                yield text
+
+
+def _shortened(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    cut = text[:most]
+    return f"{cut[: cut.rfind(' ')] if ' ' in cut else cut} \u2026"
 
 
 def _says_something(text: str) -> bool:
     # A letter of Chinese, Japanese or Korean (above U+2E80) says about as much as three others.
-    return sum(3 if character > "\u2e80" else 1 for character in text) >= _SHORTEST
+    size = sum(3 if character > "\u2e80" else 1 for character in text)
+    return size >= _SHORTEST or (size >= _SHORTEST // 3 and bool(re.search(r"[:=] *\S*\d", text)))
