@@ -8,13 +8,15 @@
 The sets are those of `scripts.bench_retrieval`. Each question is asked once, so that no sentence's
 vector is there from an earlier answer to it: retrieved, and queried, in turn which of them first.
 Prints Markdown: the share of questions whose gold answer stands in the contexts and in the quotes,
-and medians in milliseconds, as shipped and warm.
+the latter also for either half of the documents; the quotes' mean length in characters; and medians
+in milliseconds, as shipped and warm.
 """
 
 import argparse
 import random
 import statistics
 import tempfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,19 +34,25 @@ WARM = 10
 def row(name: str, questions: Sequence[EvalQuestion], answered: Sequence[Answered]) -> str:
     """Return a set's row of the table."""
     contexts, quotes = [], []
+    halves: tuple[list[bool], list[bool]] = ([], [])
     for question, each in zip(questions, answered, strict=True):
         holds = Relevance(question).holds_answer
         contexts.append(any(holds(node.node.get_content()) for node in each.nodes))
         quotes.append(holds(each.response))
-    shares = [f"{statistics.mean(each):.3f}" for each in (contexts, quotes)]
-    cells = [name, str(len(questions)), *shares, *in_medians(answered)]
+        halves[zlib.crc32(" ".join(question.files).encode()) % 2].append(quotes[-1])
+    shares = [f"{statistics.mean(each):.3f}" for each in (contexts, quotes, *halves) if each]
+    length = f"{statistics.mean(len(each.response) for each in answered):.0f}"
+    cells = [name, str(len(questions)), *shares, length, *in_medians(answered)]
     return f"| {' | '.join(cells)} |"
 
 
 def run(asked: argparse.Namespace, work: Path) -> None:
     """Print the table."""
-    print("| set | questions | in contexts | quoted | retrieve, ms | query, ms | ratio |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print(
+        "| set | questions | in contexts | quoted | one half | other half | characters "
+        "| retrieve, ms | query, ms | ratio |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for name in asked.sets:
         folder = asked.data / name
         if not (folder / "questions.jsonl").is_file():

@@ -50,8 +50,12 @@ RELATIONS = (
     Relation(
         "{x} was closed in {v}", ("When was {x} closed?", "In which year was {x} closed?"), "year"
     ),
-    Relation("{x} has a length of {v}", ("How long is {x}?", "What is the length of {x}?"), "metres"),
-    Relation("{x} has a height of {v}", ("How high is {x}?", "What is the height of {x}?"), "metres"),
+    Relation(
+        "{x} has a length of {v}", ("How long is {x}?", "What is the length of {x}?"), "metres"
+    ),
+    Relation(
+        "{x} has a height of {v}", ("How high is {x}?", "What is the height of {x}?"), "metres"
+    ),
     Relation("{x} had a price of {v}", ("How much did {x} cost?",), "crowns"),
     Relation("{x} was seen by {v}", ("How many visitors did {x} have?",), "visitors"),
     Relation("{x} was designed by {v}", ("Who designed {x}?",), "person"),
@@ -74,9 +78,7 @@ class Place:
 
     def told(self) -> str:
         """Return its document."""
-        return " ".join(
-            f"{self.fact(number)}." for number in self.facts
-        )
+        return " ".join(f"{self.fact(number)}." for number in self.facts)
 
     def fact(self, relation: int) -> str:
         """Return one fact, without its full stop."""
@@ -131,7 +133,7 @@ class Facts:
         chance = self._random
         places = [self.place(chance.randint(1, facts))]
         while len(places) < contexts:
-            like = chance.choice(places) if chance.random() < 0.7 else None  # noqa: PLR2004
+            like = chance.choice(places) if chance.random() < 0.7 else None
             other = self.place(chance.randint(1, facts), like)
             if all(other.name != each.name for each in places):
                 places.append(other)
@@ -156,7 +158,7 @@ class Facts:
         chance = self._random
         place = chance.choice(places)
         missing = [number for number in range(len(RELATIONS)) if number not in place.facts]
-        if chance.random() < 0.5:  # noqa: PLR2004
+        if chance.random() < 0.5:
             return self.ask(place.name, chance.choice(missing))
         other = self.place(1, place)
         while any(other.name == each.name for each in places):
@@ -200,7 +202,7 @@ def write_set(folder: Path, documents: int, questions: int, seed: int = 1) -> No
     for number in range(questions):
         place = chance.choice(list(places.values()))
         known = list(place.facts)
-        if number % 4 == 3:  # noqa: PLR2004
+        if number % 4 == 3:
             missing = [each for each in range(len(RELATIONS)) if each not in known]
             question = facts.ask(place.name, chance.choice(missing))
             line = {"question": question, "answers": []}

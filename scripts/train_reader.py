@@ -201,15 +201,17 @@ def train(folder: Path, minutes: float, width: int, layers: int, seed: int) -> N
         logits = model(input_ids=ids).logits[:, :-1]
         wanted = ids[:, 1:]
         losses = functional.cross_entropy(
-            logits.transpose(1, 2), wanted.masked_fill(wanted == 2, IGNORED), reduction="none"  # noqa: PLR2004
+            logits.transpose(1, 2),
+            wanted.masked_fill(wanted == 2, IGNORED),
+            reduction="none",
         )
         answers = marks[:, 1:].bool()
-        others = (wanted != 2) & ~answers  # noqa: PLR2004
+        others = (wanted != 2) & ~answers
         # The rest teaches what a name is followed by, and is soon learnt.
         loss = losses[answers].mean() + 0.2 * losses[others].mean()
         optimizer.param_groups[0]["lr"] = rate(step, share)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step, read = step + 1, read + ids.numel()

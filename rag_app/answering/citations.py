@@ -3,7 +3,9 @@
 import re
 
 CITATION = re.compile(r"\[(\d+(?:\s*[,;]\s*\d+)*)\]")
-_QUOTED = re.compile(r"“[^”]*”(?=\s*\[\d)|^(```+|~~~+).*?^\1", re.MULTILINE | re.DOTALL)
+_QUOTED = re.compile(
+    r"“[^”]*”(?=\s*(?:\[\d|`{3}|~{3}))|^(```+|~~~+).*?^\1", re.MULTILINE | re.DOTALL
+)
 """A quotation before its citation, and code: the brackets in them are the document's own."""
 
 

@@ -112,5 +112,3 @@ def _prose_share(lines: Sequence[str]) -> float:
     stripped = [line.strip() for line in lines if line.strip()]
     prose = [line for line in stripped if _PROSE.fullmatch(line)]
     return len(prose) / len(stripped) if stripped else 0.0
-
-

@@ -1,10 +1,9 @@
-"""Answers without a model: what in the contexts is closest to the question, quoted."""
+"""Answers without a model: what in the contexts answers the question, quoted."""
 
 import math
 import re
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
 
@@ -12,20 +11,28 @@ import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from numpy.typing import NDArray
 
+from rag_app.answering.evidence import MEANING, Asked, Candidate
 from rag_app.answering.quotable import Quotable, split_quotable
+from rag_app.answering.quoting import Weigh, shown, write
 from rag_app.config.sections import ExtractiveSection
-from rag_app.schema import Source
+from rag_app.schema import HEADING_SEPARATOR, Source
 from rag_app.search.terms import TermAnalyzer
 
 NOTHING_RELEVANT = "Nothing relevant to this question was found in the documents."
 
-CANDIDATES = 8
-"""Of how many sentences vectors are compared; embedding takes the time, and 12 found no more
-(docs/retrieval.md)."""
-WORDS_WEIGHT = 0.5
-"""Of the share of the question's words in a sentence, beside its cosine (docs/retrieval.md)."""
-RANK_WEIGHT = 0.02
-"""What each rank of its context costs a sentence."""
+CANDIDATES = 5
+"""Of how many quotations vectors are compared; embedding takes the time, and 12 found no more
+(docs/answers.md)."""
+WORTH = 0.00045
+"""Probability of holding the answer that a character must bring, for more than one quotation: so
+an answer has 350 characters on average, fewer where one quotation is certain."""
+MOST = 900
+"""Characters of all quotations together."""
+ENOUGH_WORDS = 1 / 3
+"""Share of the question's words with which a quotation is relevant, whatever its vector says: an
+embedder may not know the language."""
+READ = 400
+"""Characters of a quotation that are embedded."""
 KEPT_VECTORS = 8192
 """Sentences whose vectors are kept: 13 MB at 384 dimensions."""
 KEPT_CONTEXTS = 1024
@@ -34,29 +41,17 @@ _PUNCTUATION = " \t\n?!.…？！。؟"  # noqa: RUF001 - full-width and Arabic
 _ASKED = r"[\s\"'`”’»)\]]*[?？؟]"  # noqa: RUF001
 
 Vector = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """Something quotable, with its own terms and those of the heading above it."""
-
-    quotable: Quotable
-    terms: frozenset[str]
-    source: Source
-    rank: int
-
-    @property
-    def read(self) -> str:
-        """What is embedded: the text behind its heading."""
-        return f"{self.quotable.heading}: {self.quotable.text}"
+Scored = tuple[float, Candidate]
 
 
 class Extractor:
-    """Quotes sentences, rows and code blocks: verbatim, with the number of their context.
+    """Quotes sentences, rows and code blocks, with the number of their context.
 
-    Candidates are chosen by the question's words and their context's rank, and ordered by these and
-    by closeness: the cosine of the vectors of the question and of the sentence behind its heading
-    ("HNSW: M is the …"). Safe for threads; vectors of sentences that come again are kept.
+    They are chosen by words and meaning together, and by how far the retrieval trusts their
+    context: `rag_app.answering.evidence`. Candidates are those with the most evidence of words;
+    the cosine of the vectors of the question and of the quotation behind its heading ("HNSW: M is
+    the …") is added for these alone. Safe for threads; vectors of sentences that come again are
+    kept.
 
     Parameters
     ----------
@@ -79,7 +74,7 @@ class Extractor:
     def answer(
         self, question: str, sources: Sequence[Source], vector: Sequence[float] | None = None
     ) -> str:
-        """Return at most `max_sentences` quotations, best first, or `NOTHING_RELEVANT`.
+        """Return at most `max_sentences` quotations, or `NOTHING_RELEVANT`.
 
         Parameters
         ----------
@@ -91,70 +86,85 @@ class Extractor:
         candidates = self._candidates(question, sources)
         if not candidates:
             return NOTHING_RELEVANT
-        asked = np.asarray(
+        meant = np.asarray(
             self._embedder.get_query_embedding(question) if vector is None else vector, np.float32
         )
-        shares = self._shares(question, candidates)
+        asked = Asked(question, self._terms, candidates)
+
+        def weigh(word: str) -> float:
+            return sum(
+                asked.weights.get(term, 0.0) for term in self._terms.of_question(word).split()
+            )
+
+        said = [asked.evidence(each) for each in candidates]
         # Stable: of equals the one from the better context comes first.
-        order = np.argsort(
-            [
-                RANK_WEIGHT * each.rank - WORDS_WEIGHT * share
-                for each, share in zip(candidates, shares, strict=True)
-            ],
-            kind="stable",
-        )
+        order = np.argsort([-each for each in said], kind="stable")
         # All that is not among them is looked at before it is said that nothing is relevant.
         for some in (order[:CANDIDATES], order[CANDIDATES:]):
-            chosen = self._choose(asked, [(candidates[at], shares[at]) for at in some])
-            if chosen:
-                return "\n".join(map(_quoted, chosen))
+            relevant = self._relevant(meant, asked, [(said[at], candidates[at]) for at in some])
+            if relevant:
+                chosen = _worth_quoting(relevant, weigh, self._section.max_sentences)
+                return write(chosen, weigh)
         return NOTHING_RELEVANT
 
-    def _candidates(self, question: str, sources: Sequence[Source]) -> list[_Candidate]:
+    def _candidates(self, question: str, sources: Sequence[Source]) -> list[Candidate]:
         """Collect what can be quoted, each text once, the best context's first."""
         repeats = _repeats(question)
-        found: dict[str, _Candidate] = {}
+        best = max((source.score or 0.0 for source in sources), default=0.0)
+        found: dict[str, Candidate] = {}
         for rank, source in enumerate(reversed(sources)):
-            for quotable, terms in self._split(source.text, source.title, source.type):
-                if not repeats.search(quotable.text):
-                    found.setdefault(quotable.text, _Candidate(quotable, terms, source, rank))
+            heading = source.headings.rsplit(HEADING_SEPARATOR, 1)[-1] or source.title
+            # Of distances, which are below 0, the same shares come out.
+            behind = (best - (source.score or 0.0)) / abs(best) if best else 0.0
+            for place, each in enumerate(self._split(source.text, heading, source.type)):
+                candidate = Candidate(*each, source, rank, behind, place)
+                if not repeats.search(candidate.said):
+                    found.setdefault(candidate.said, candidate)
         return list(found.values())
 
     def _split_context(
-        self, text: str, title: str, kind: str
-    ) -> list[tuple[Quotable, frozenset[str]]]:
+        self, text: str, heading: str, kind: str
+    ) -> list[tuple[Quotable, frozenset[str], frozenset[str]]]:
+        # A sentence alone may be too short to tell its language.
+        languages = self._terms.languages_of(text)
+
+        def terms(of: str) -> frozenset[str]:
+            return frozenset(self._terms(of, languages).split())
+
         return [
-            (each, frozenset(self._terms(f"{each.heading} {each.text}").split()))
-            for each in split_quotable(text, title, kind)
+            (each, terms(f"{each.lead} {each.text}{each.block}"), terms(each.heading))
+            for each in split_quotable(text, heading, kind)
         ]
 
-    def _shares(self, question: str, candidates: Sequence[_Candidate]) -> list[float]:
-        """Return each candidate's share of the question's words; rare ones weigh more (IDF)."""
-        asked = set(self._terms(question).split())
-        counts = Counter(term for each in candidates for term in each.terms & asked)
-        weights = {
-            term: math.log(1 + (len(candidates) + 0.5) / (counts[term] + 0.5)) for term in asked
-        }
-        total = sum(weights.values()) or 1.0
-        return [sum(weights[term] for term in each.terms & asked) / total for each in candidates]
-
-    def _choose(self, asked: Vector, some: Sequence[tuple[_Candidate, float]]) -> list[_Candidate]:
+    def _relevant(self, meant: Vector, asked: Asked, some: Sequence[Scored]) -> list[Scored]:
+        """Add the evidence of meaning; return those that are relevant, best first."""
         scored = []
-        vectors = self._vectors.of([each.read for each, _ in some])
-        for (each, share), vector in zip(some, vectors, strict=True):
-            cosine = _cosine(asked, vector)
-            if cosine >= self._section.min_similarity:
-                scored.append((cosine + WORDS_WEIGHT * share - RANK_WEIGHT * each.rank, each))
-        scored.sort(key=lambda pair: -pair[0])
-        chosen: list[_Candidate] = []
-        for _, each in scored:
-            text = each.quotable.text
-            # Contexts overlap: the same words may come again, cut off elsewhere.
-            if len(chosen) < self._section.max_sentences and not any(
-                text in other.quotable.text or other.quotable.text in text for other in chosen
-            ):
-                chosen.append(each)
-        return chosen
+        vectors = self._vectors.of([each.read[:READ] for _, each in some])
+        for (said, each), vector in zip(some, vectors, strict=True):
+            cosine = _cosine(meant, vector)
+            if cosine >= self._section.min_similarity or asked.share_of_all(each) >= ENOUGH_WORDS:
+                scored.append((said + MEANING * cosine, each))
+        return sorted(scored, key=lambda pair: -pair[0])
+
+
+def _worth_quoting(relevant: Sequence[Scored], weigh: Weigh, most: int) -> list[Candidate]:
+    """Choose those that are probable enough to hold the answer for their length."""
+    best = relevant[0][0]
+    odds = [math.exp(score - best) for score, _ in relevant]
+    chosen: list[Candidate] = []
+    texts: list[str] = []
+    for (_, each), odd in zip(relevant, odds, strict=True):
+        text = shown(each, weigh)
+        length = sum(map(len, texts)) + len(text)
+        is_worth_it = odd / sum(odds) >= WORTH * len(text) and length <= MOST
+        # Contexts overlap: the same words may come again, cut off elsewhere.
+        is_new = not any(text in other or other in text for other in texts)
+        if is_new and (is_worth_it or not chosen):
+            chosen.append(each)
+            texts.append(text)
+        if len(chosen) == most:
+            break
+    return chosen
 
 
 class _Vectors:
@@ -191,9 +201,3 @@ def _repeats(question: str) -> re.Pattern[str]:
 
 def _cosine(one: Vector, other: Vector) -> float:
     return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other) or 1.0))
-
-
-def _quoted(candidate: _Candidate) -> str:
-    text, number = candidate.quotable.text, candidate.source.number
-    # A fence ends alone on its line.
-    return f"{text}\n[{number}]" if candidate.quotable.is_fenced else f"“{text}” [{number}]"

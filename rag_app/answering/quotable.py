@@ -1,9 +1,9 @@
 """A context's text → what can be quoted of it: sentences, list items, rows of tables, code blocks.
 
-Prose is joined over its line breaks and split into sentences; lines that are no prose (an invoice's,
-a form's) stand alone. What follows a colon belongs to it: a list, a code block. An item of a list
-comes with what leads to it, a row of a table with the names of its columns. Markup of Markdown and
-HTML is left out. What is cut off at an end of the context is not quoted.
+Prose is joined over its line breaks and split into sentences; lines that are no prose (those of an
+invoice, a form) stand alone. What follows a colon belongs to it: a list, a code block. An item of a
+list comes with what leads to it, a row of a table with the names of its columns. Markup of Markdown
+and HTML is left out. What is cut off at an end of the context is not quoted.
 """
 
 import re
@@ -16,6 +16,7 @@ from rag_app.answering.code_blocks import ITEM, Block, split_blocks
 
 _HEADING = re.compile(r"#+\s+(.+?)[\s#]*")
 _BULLET = re.compile(r"[-*+\u2022>]\s+")
+_NUMBER = re.compile(r"\d+[.)]\s+")
 _CELLS = re.compile(r"(?<!\\)\|")
 _RULER = re.compile(r"[\s|:-]+")
 _SHORTEST = 24
@@ -30,7 +31,9 @@ _MARKUP = (
     (re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1"), r"\2"),  # what is bold
 )
 _ENDS = re.compile(r"[.!?:;\u2026\u3002\uff01\uff1f\uff1a][\"'\u201d\u2019)\]]*$")
-_CJK_SENTENCE = re.compile(r"[^\u3002\uff01\uff1f]+[\u3002\uff01\uff1f]?[\u201d\u2019\u300d\uff09]*")
+_CJK_SENTENCE = re.compile(
+    r"[^\u3002\uff01\uff1f]+[\u3002\uff01\uff1f]?[\u201d\u2019\u300d\uff09]*"
+)
 _COLONS = (":", "\uff1a")
 _NO_PROSE_LINES = 3
 """Lines from which on it is told from how they begin whether a paragraph is prose."""
@@ -137,11 +140,16 @@ class _Splitter:
         lead = self._parents[-1][1] if self._parents else self._lead
         self._parents.append((indent, item))
         self._items.append(item)
-        sentences = list(_sentences(item))
+        number = _NUMBER.match(item)
+        begin = number.end() if number else 0
+        # Apart, or the number's full stop would end a sentence.
+        sentences = list(_sentences(item[begin:]))
+        if sentences:
+            sentences[0] = item[:begin] + sentences[0]
         # An item's further sentences hang on its first one.
-        for number, sentence in enumerate(sentences):
+        for at, sentence in enumerate(sentences):
             if (_says_something(sentence) or lead) and not sentence.endswith(_COLONS):
-                above = lead if number == 0 else sentences[0]
+                above = lead if at == 0 else sentences[0]
                 self._found.append(Quotable(sentence, self._heading, above))
 
     def _add_prose(self, line: str) -> None:

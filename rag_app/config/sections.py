@@ -239,11 +239,11 @@ class PromptSection(Section):
 class ExtractiveSection(Section):
     """Answers without a model: sentences, rows and code blocks quoted from the contexts."""
 
-    max_sentences: int = Field(default=3, ge=1, le=10)
-    """At most this many are quoted."""
+    max_sentences: int = Field(default=4, ge=1, le=10)
+    """At most this many are quoted, and only those that are likely to hold the answer."""
     min_similarity: float = Field(default=0.3, ge=-1.0, le=1.0)
-    """Sentences whose cosine to the question is lower are not relevant; if all are, the answer
-    says that nothing relevant was found."""
+    """Sentences whose cosine to the question is lower, and that have less than a third of its
+    words, are not relevant; if none is, the answer says that nothing relevant was found."""
 
 
 class LLMSection(Section):

@@ -52,11 +52,21 @@ class TermAnalyzer:
         # No decorator of the method: its cache would keep every analyzer, and be one for all.
         self._terms_of_word = lru_cache(maxsize=65_536)(self._analyze)
 
-    def __call__(self, text: str) -> str:
-        """Return a row's terms in order, with their repetitions."""
+    def __call__(self, text: str, languages: tuple[str, ...] = ()) -> str:
+        """Return a row's terms in order, with their repetitions.
+
+        Parameters
+        ----------
+        languages
+            What `languages_of` the whole says, for a piece of it; empty: the text tells its own.
+        """
         text = unicodedata.normalize("NFKC", text)
-        languages = self._languages(text)[:1] or (FALLBACK,)
+        languages = languages or self.languages_of(text)
         return " ".join(self._terms(text, languages, languages))
+
+    def languages_of(self, text: str) -> tuple[str, ...]:
+        """Return whose stems and stop words a row's text has: a tuple of one."""
+        return self._languages(text)[:1] or (FALLBACK,)
 
     def of_question(self, text: str) -> str:
         """Return a question's terms.

@@ -1,11 +1,14 @@
 """Answers without a model: what is quoted, of what, and what that costs."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rag_app.answering import extractive
+from rag_app.answering.citations import cited_numbers
 from rag_app.answering.extractive import CANDIDATES, NOTHING_RELEVANT, Extractor
 from rag_app.config.sections import ExtractiveSection
 from rag_app.schema import Source
@@ -30,8 +33,58 @@ MANY = " ".join(f"The index number {n} is a graph of vectors." for n in range(40
 
 
 def test_at_most_so_many_sentences_are_quoted() -> None:
-    for most in (1, 2, 5):
-        assert len(extract("index graph", source(MANY), max_sentences=most).splitlines()) == most
+    for most in (1, 2, 4):
+        answer = extract("index graph", source(MANY), max_sentences=most)
+        assert answer.count("is a graph of vectors.") == most
+
+
+def test_sentences_of_a_context_stand_in_its_order_and_together() -> None:
+    answer = extract(
+        "knead dough",
+        source(
+            "Knead the dough for long. The oven has to be very hot. Knead the dough once again."
+        ),
+    )
+    assert answer == "“Knead the dough for long. … Knead the dough once again.” [1]"
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("When was the bridge opened?", "The bridge was opened in June 1931."),
+        ("How many people came to the bridge?", "To the bridge came 214 people."),
+        ("Who opened the bridge?", "The bridge was opened by Anna Rossi."),
+        ("Wann wurde die Brücke eröffnet?", "Die Brücke wurde im Juni eröffnet."),
+    ],
+)
+def test_what_is_asked_for_comes_first(question: str, answer: str) -> None:
+    others = "The bridge was opened by many people. Die Brücke wurde von allen eröffnet."
+    assert extract(question, source(f"{others} {answer}"), max_sentences=1) == f"“{answer}” [1]"
+
+
+def test_an_embedder_that_knows_no_chinese_does_not_decide() -> None:
+    class Latin(FakeEmbedder):
+        def _vector(self, text: str) -> list[float]:
+            return super()._vector(re.sub(r"[^\x00-\x7f]+", "", text) + "HNSW")
+
+    extractor = Extractor(ExtractiveSection(min_similarity=0.9), Latin(), "auto")
+    context = "上海是一个很大的城市。北京是中国的首都。HNSW HNSW HNSW HNSW HNSW。"
+    answer = extractor.answer("中国的首都是什么？", [source(context)])  # noqa: RUF001
+    assert answer.startswith("“北京是中国的首都。")
+
+
+def test_better_context_is_trusted_more() -> None:
+    low = replace(source("The index is a large graph.", 1), score=3.0)
+    high = replace(source("The index is a big graph.", 2), score=9.0)
+    assert extract("index graph", low, high, max_sentences=1) == "“The index is a big graph.” [2]"
+
+
+def test_very_long_sentence_is_cut_to_the_part_that_was_asked_for() -> None:
+    filler = ", ".join(f"the thing with number {n}" for n in range(60))
+    answer = extract("knead dough", source(f"It is said of {filler}, knead the dough, {filler}."))
+    assert "knead the dough" in answer
+    assert answer.startswith("“… ")
+    assert len(answer) < 500
 
 
 def test_the_closest_is_quoted_first_with_its_source() -> None:
@@ -81,7 +134,17 @@ def test_question_that_is_asked_in_a_document_is_no_answer(asked: str) -> None:
 def test_code_is_quoted_whole_with_its_line_breaks_and_its_number_below() -> None:
     block = "```yaml\ncommon:\n  security:\n    tlsMode: 1\n```"
     answer = extract("tlsMode security", source(f"Some prose comes before it.\n\n{block}\n", 3))
-    assert answer == f"{block}\n[3]"
+    assert answer == f"“Some prose comes before it.”\n{block}\n[3]"
+    assert cited_numbers(answer) == [3]
+
+
+def test_long_code_is_cut_to_the_lines_that_were_asked_for() -> None:
+    lines = "\n".join(f"key_{n}: value" for n in range(50))
+    block = f"```yaml\n{lines}\nport: 19530\nuser: root\n```"
+    answer = extract("port", source(f"Set it like this:\n\n{block}\n", 3))
+    assert "port: 19530\nuser: root\n```\n[3]" in answer
+    assert "…\nkey_36: value" in answer
+    assert "key_1:" not in answer
 
 
 def test_few_sentences_are_embedded_and_none_twice() -> None:
