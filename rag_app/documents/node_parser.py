@@ -22,6 +22,7 @@ from rag_app.config.sections import ChunkingSection
 from rag_app.documents.blocks import Outline
 from rag_app.documents.file_types import PAGE_BREAK
 from rag_app.documents.grouping import Grouper, Piece
+from rag_app.documents.places import Places
 from rag_app.documents.prose import MAX_CHARACTERS, ProseSplitter, Tokenize, until_too_long
 from rag_app.errors import ConfigError
 from rag_app.schema import HEADING_SEPARATOR
@@ -29,7 +30,7 @@ from rag_app.schema import HEADING_SEPARATOR
 _MAX_PART = 1_000_000
 """Characters that are split in one go: the splitter keeps every token of them in memory."""
 
-_BY_LINE = frozenset({"code", "csv", "json", "notebook", "xlsx"})
+_BY_LINE = frozenset({"code", "csv", "json", "notebook", "ods", "xls", "xlsx"})
 """Types of documents whose lines are what sentences are to others; "#" begins no heading there."""
 
 
@@ -112,14 +113,17 @@ class NodeParser(LlamaIndexNodeParser):
             In document order, each related to the document, and to the ones before and after it.
             Ids are digests of document id, text and occurrence, so that the same text keeps its
             row. Metadata is the document's, with ``node_count`` (int), ``position`` (int, from 0),
-            ``headings`` (str, the path of headings above, as far as there are any) and, for
+            ``headings`` (str, the path of headings above, as far as there are any, and the rows of
+            a sheet or pages of an attachment) and, for
             documents with pages, ``page`` (int, from 1). ``start_char_idx`` and ``end_char_idx``
             tell where it stands in the text; the header that a part of a table repeats is before
             that.
         """
         whole = document.get_content(MetadataMode.NONE)
         pieces = list(self._pieces(whole, str(document.metadata.get("type"))))
-        given = document.metadata if self.include_metadata else {}
+        given = dict(document.metadata) if self.include_metadata else {}
+        given.pop("places", None)
+        places = Places(document.metadata.get("places", ()), whole)
         metadata = {**given, "node_count": len(pieces)}
         breaks = [at for at, character in enumerate(whole) if character == PAGE_BREAK]
         source = document.source_node or RelatedNodeInfo(node_id=document.node_id)
@@ -127,8 +131,8 @@ class NodeParser(LlamaIndexNodeParser):
         nodes: list[TextNode] = []
         for piece in pieces:
             own: dict[str, Any] = {"position": len(nodes)}
-            if piece.path:
-                own["headings"] = HEADING_SEPARATOR.join(piece.path)
+            if path := [*piece.path, *places.between(piece.start, piece.end)]:
+                own["headings"] = HEADING_SEPARATOR.join(path)
             if breaks:
                 own["page"] = bisect(breaks, piece.start) + 1
             text = piece.header + whole[piece.start : piece.end].replace(PAGE_BREAK, "\n")

@@ -99,7 +99,8 @@ def parse(
     with _own_matter(limits), heard_by([] if warned is None else warned):
         data, before = _read_bytes(path, limits)
         kind = file_type(path, data)
-        read_text, read_title = READERS[kind](limits).load(path)
+        reader = READERS[kind](limits)
+        read_text, read_title = reader.load(path)
         text = _valid(read_text)
         if not text.strip():
             raise UnreadableFileError("no text in it")
@@ -114,6 +115,8 @@ def parse(
         "size": len(data),
         "modified": _moment(before.st_mtime),
         "content_hash": _hash(data, kind),
+        # For the node parser, which tells each node its own.
+        **({"places": reader.places} if reader.places else {}),
     }
 
 

@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from rag_app.documents.file_types.encodings import encoding_of
-from rag_app.documents.file_types.limits import Budget, Limits, UnreadableFileError
+from rag_app.documents.file_types.limits import (
+    Budget,
+    Limits,
+    Place,
+    UnreadableFileError,
+)
 
 ReadInside = Callable[[Path, Budget], str]
 
@@ -23,6 +28,8 @@ class FileReader:
 
     Attributes
     ----------
+    places
+        Where what was read last stands in the file, beyond what its headings tell, in order.
     read_inside
         Reads a file that is in another one as its own type; `kinds` sets it, which knows them all.
     """
@@ -31,6 +38,7 @@ class FileReader:
 
     def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
         self._limits = limits
+        self.places: list[Place] = []
 
     def load(self, file: Path) -> tuple[str, str | None]:
         """Return a file's text and title.
@@ -41,9 +49,12 @@ class FileReader:
             If it cannot be read within the limits, or there is nothing in it to read.
         """
         try:
-            return self.extract(file, Budget(self._limits))
+            budget = Budget(self._limits)
+            text, title = self.extract(file, budget)
         except RecursionError:
             raise UnreadableFileError("nested too deep to be read") from None
+        self.places = budget.places
+        return text, title
 
     def extract(self, file: Path, budget: Budget) -> tuple[str, str | None]:
         """Return a file's text and title, spending from `budget` on the way."""

@@ -11,12 +11,14 @@ from rag_app.documents.file_types.epub import EpubReader
 from rag_app.documents.file_types.html import HTMLReader
 from rag_app.documents.file_types.limits import Budget, UnreadableFileError
 from rag_app.documents.file_types.mail import MailReader
+from rag_app.documents.file_types.odf import OdpReader, OdsReader, OdtReader
 from rag_app.documents.file_types.pdf import PDFReader
 from rag_app.documents.file_types.pptx import PptxReader
 from rag_app.documents.file_types.records import CSVReader, JSONReader, NotebookReader
 from rag_app.documents.file_types.rtf import RtfReader
 from rag_app.documents.file_types.sniff import HEAD, advice_for, type_by_content
 from rag_app.documents.file_types.text import MarkdownReader, TextReader
+from rag_app.documents.file_types.xls import XlsReader
 from rag_app.documents.file_types.xlsx import XlsxReader
 from rag_app.documents.file_types.xml import XmlReader
 from rag_app.registry import Registry
@@ -51,6 +53,10 @@ _KINDS = {
     "docx": _Kind(DocxReader, (".docx",), is_binary=True),
     "pptx": _Kind(PptxReader, (".pptx",), is_binary=True),
     "xlsx": _Kind(XlsxReader, (".xlsx", ".xlsm"), is_binary=True),
+    "xls": _Kind(XlsReader, (".xls", ".xlt"), is_binary=True),
+    "odt": _Kind(OdtReader, (".odt", ".ott"), is_binary=True),
+    "ods": _Kind(OdsReader, (".ods", ".ots"), is_binary=True),
+    "odp": _Kind(OdpReader, (".odp", ".otp"), is_binary=True),
     "epub": _Kind(EpubReader, (".epub",), is_binary=True),
     "mail": _Kind(MailReader, (".eml",), is_binary=True),
     "rtf": _Kind(RtfReader, (".rtf",), is_binary=True),

@@ -13,6 +13,11 @@ _BOMB_BYTES, _BOMB_RATIO = 20_000_000, 100
 XML of office files packs to a tenth, nothing but zeros to a thousandth."""
 
 
+Place = tuple[int, str, str, int]
+"""Where a text begins, and where that stands in the file: a name ("" where the headings say it), a
+unit ("row", "page", "slide") and a number of it, or "" and 0."""
+
+
 class UnreadableFileError(Exception):
     """A file that is skipped; the message is the reason in the report."""
 
@@ -71,6 +76,7 @@ class Budget:
         self._unpacked = [0]
         self._before = 0
         self._text = io.StringIO()
+        self.places: list[Place] = []
 
     def part(self) -> "Budget":
         """Return a budget with a text of its own for a file in the file: all else is spent of both.
@@ -106,6 +112,10 @@ class Budget:
         if self._before + self._text.tell() + len(text) > self.limits.characters:
             self.refuse_text()
         self._text.write(text)
+
+    def place(self, name: str, unit: str = "", number: int = 0) -> None:
+        """Say where in the file stands what is written next: a row of a sheet, a page."""
+        self.places.append((self._text.tell(), name, unit, number))
 
     def check_text(self, characters: int) -> None:
         """Check the length of text that is kept elsewhere."""

@@ -3,19 +3,23 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
-from itertools import chain, islice, repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
 from rag_app.documents.file_types.base import FileReader, text_of
 from rag_app.documents.file_types.limits import Budget, UnreadableFileError
+from rag_app.documents.file_types.sheets import SheetWriter
 from rag_app.documents.file_types.text import first_heading
 
 _MAX_LABEL = 200
-"""Characters of a column's name or a key before each of its values; a longer one is cut there, and
-stands once in full."""
+"""Characters of a key before each of its values; a longer one is cut there, and stands once in
+full."""
 
+_NUMBER = re.compile(r"\s*[-+]?[\d.,' ]{0,30}\d\s*[%€$]?\s*")
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _SAMPLE = 4096
 """Characters that csv.Sniffer looks at: its expressions take the square of it."""
 
@@ -24,7 +28,10 @@ _MAX_JSON_MEMORY = 500_000_000
 
 
 class CSVReader(FileReader):
-    """Each row on a line as "column: value, …", so that a row says what its values mean."""
+    """Each row on a line as "column: value, …", so that a row says what its values mean.
+
+    Rows above the header are titles, as in any sheet (`sheets`).
+    """
 
     def extract(self, file: Path, budget: Budget) -> tuple[str, str | None]:
         """Return the rows; the delimiter is sniffed."""
@@ -33,21 +40,11 @@ class CSVReader(FileReader):
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, file))
         # The limit is the process's; a field is never longer than the text that is in memory.
         csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-        header = next(rows, [])
-        labels = [_label(name) for name in header]
-        lines = 0
-        if any(len(name) > _MAX_LABEL for name in header):
-            budget.write(", ".join(header))
-            lines = 1
-        for row in rows:
-            budget.tick()
-            cells = zip(chain(labels, repeat("")), row, strict=False)
-            named = [f"{name}: {value}" if name else value for name, value in cells if value]
-            if named:
-                budget.write("\n" if lines else "")
-                budget.write(", ".join(named))
-                lines += 1
-        return (budget.text if lines else ", ".join(filter(None, header))), None
+        SheetWriter(budget, writes_header=False).write(
+            (number, {column: value for column, value in enumerate(row) if value}, _are_names(row))
+            for number, row in enumerate(rows, start=1)
+        )
+        return budget.text.removesuffix("\n"), None
 
 
 class JSONReader(FileReader):
@@ -110,6 +107,11 @@ def _delimiter(text: str, file: Path) -> str:
         return csv.Sniffer().sniff(sample, delimiters=",;\t|").delimiter
     except csv.Error:
         return "\t" if file.suffix.lower() == ".tsv" else ","
+
+
+def _are_names(row: list[str]) -> bool:
+    """Tell whether a row may be a header: no value in it is a number, unless it may be a year."""
+    return not any(_NUMBER.fullmatch(value) and not _YEAR.fullmatch(value) for value in row[:1000])
 
 
 def _parse_lines(text: str) -> Iterator[Any]:

@@ -1,38 +1,35 @@
 """Reader of Excel workbooks (ECMA-376, part 1, "SpreadsheetML")."""
 
 import re
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 
 from rag_app.documents.file_types.base import FileReader
 from rag_app.documents.file_types.limits import Budget, UnreadableFileError
+from rag_app.documents.file_types.number_formats import (
+    EPOCH_1900,
+    EPOCH_1904,
+    format_of,
+    shown,
+)
 from rag_app.documents.file_types.ooxml import Package, Target, name_of
 from rag_app.documents.file_types.pdf import PAGE_BREAK
+from rag_app.documents.file_types.sheets import MAX_COLUMNS, MergedCells, Row, SheetWriter
 
 _WORKBOOK = "xl/workbook.xml"
-# Excel's own limit: a cell beyond it was made up.
-_MAX_COLUMNS = 16_384
-_MAX_LABEL = 200
-"""Characters of a column's name before each of its values."""
-
-_MAX_DAY = 2_958_465
-"""31 December 9999, as Excel counts days."""
-
-_DATES = {*range(14, 18), 22, *range(27, 37), *range(50, 59)}
-_TIMES = {18, 19, 20, 21, 45, 46, 47}
-_PERCENT = {9, 10}
-"""Formats by number that every workbook has (section 18.8.30)."""
-
-_QUOTED = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]|_.|\*.')
+_MERGED = re.compile(
+    rb'<(?:\w+:)?mergeCell\s[^>]*?ref="([A-Z]{1,3})(\d{1,7}):([A-Z]{1,3})(\d{1,7})"'
+)
+_MAX_MERGED = 100_000
+"""Merged ranges of a sheet that are filled."""
 
 
 class XlsxReader(FileReader):
     """The sheets of a workbook: each row on a line, each value behind its column's name.
 
-    Names are those of the first row that has several texts and nothing else; rows of one cell above
-    it are titles. Values are those that were computed last, dates as ISO 8601. Between sheets
-    stands what stands between pages, so that nodes know their sheet.
+    Values are those that were computed last, numbers and dates as they are shown, merged cells all
+    alike. Between sheets stands what stands between pages, so that nodes know their sheet.
     """
 
     def extract(self, file: Path, budget: Budget) -> tuple[str, str | None]:
@@ -49,9 +46,16 @@ class XlsxReader(FileReader):
             is_filled = False
             for number, (name, id_) in enumerate(book.sheets):
                 budget.write(PAGE_BREAK if number else "")
-                sheet = _Sheet(name, strings.texts, styles.kinds(), book.epoch, budget)
-                package.parse(places.get(id_, ""), sheet)
-                is_filled = is_filled or sheet.is_filled
+                place = places.get(id_, "")
+                sheet = _Sheet(strings.texts, styles.formats(), book.epoch, budget)
+                merged = MergedCells(_merged_in(package, place))
+                writer = SheetWriter(budget, name)
+                writer.write(
+                    (row, merged.fill(row, cells), texts)
+                    for _ in package.pieces(place, sheet)
+                    for row, cells, texts in sheet.taken()
+                )
+                is_filled = is_filled or writer.is_filled
             if not is_filled:
                 raise UnreadableFileError("no cells in it")
             return budget.text, package.title()
@@ -63,15 +67,14 @@ class _Book(Target):
     def __init__(self) -> None:
         super().__init__()
         self.sheets: list[tuple[str, str]] = []
-        # Excel takes 1900 for a leap year: counted from here its days are right from March 1900 on.
-        self.epoch = datetime(1899, 12, 30)
+        self.epoch = EPOCH_1900
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         """Take a sheet."""
         super().start(tag, attributes)
         name = name_of(tag)
         if name == "workbookPr" and attributes.get("date1904") in {"1", "true"}:
-            self.epoch = datetime(1904, 1, 1)
+            self.epoch = EPOCH_1904
         elif name == "sheet" and attributes.get("state", "visible") == "visible":
             ids = [value for key, value in attributes.items() if key.startswith("{")]
             self.sheets += [(attributes.get("name", ""), id_) for id_ in ids[:1]]
@@ -138,38 +141,24 @@ class _Styles(Target):
         if name_of(tag) == "cellXfs":
             self._in_cells = False
 
-    def kinds(self) -> list[str]:
-        """Return what each style makes of a number: "date", "time", "percent" or nothing."""
-        return [self._kind(number) for number in self._of_cells]
-
-    def _kind(self, number: int) -> str:
-        code = _QUOTED.sub("", self._formats.get(number, "")[:1000]).lower()
-        if number in _DATES or any(mark in code for mark in "yd"):
-            return "date"
-        if number in _TIMES or any(mark in code for mark in "hs"):
-            return "time"
-        return "percent" if number in _PERCENT or "%" in code else ""
+    def formats(self) -> list[str]:
+        """Return the format of each style."""
+        return [format_of(number, self._formats.get(number)) for number in self._of_cells]
 
 
 class _Sheet(Target):
-    """Writes the rows of a sheet."""
+    """Keeps the rows of a sheet until they are taken."""
 
     def __init__(
-        self,
-        name: str,
-        strings: list[str],
-        kinds: list[str],
-        epoch: datetime,
-        budget: Budget,
+        self, strings: list[str], formats: list[str], epoch: datetime, budget: Budget
     ) -> None:
         super().__init__()
-        self.is_filled = False
-        self._name = name
         self._strings = strings
-        self._kinds = kinds
+        self._formats = formats
         self._epoch = epoch
         self._budget = budget
-        self._labels: dict[int, str] | None = None
+        self._rows: list[Row] = []
+        self._number = 0
         self._row: dict[int, str] = {}
         self._are_texts = True
         self._column = -1
@@ -178,6 +167,11 @@ class _Sheet(Target):
         self._pieces: list[str] = []
         self._in_value = False
 
+    def taken(self) -> list[Row]:
+        """Return the rows that ended since this was called last."""
+        rows, self._rows = self._rows, []
+        return rows
+
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         """Begin a row, a cell or its value."""
         super().start(tag, attributes)
@@ -185,6 +179,8 @@ class _Sheet(Target):
         name = name_of(tag)
         if name == "row":
             self._row, self._are_texts, self._column = {}, True, -1
+            # A row may leave its place out; then it is the next one.
+            self._number = min(_number(attributes.get("r")) % 10**9, 10**7) or self._number + 1
         elif name == "c":
             # A cell may leave its place out; then it is the next one.
             self._column = _column(attributes.get("r", ""), self._column + 1)
@@ -203,12 +199,12 @@ class _Sheet(Target):
         super().end(tag)
         self._in_value = False
         name = name_of(tag)
-        if name == "c" and self._pieces and 0 <= self._column < _MAX_COLUMNS:
+        if name == "c" and self._pieces and 0 <= self._column < MAX_COLUMNS:
             if value := " ".join(self._value("".join(self._pieces)).split()):
                 self._row[self._column] = value
                 self._are_texts = self._are_texts and self._type in {"s", "str", "inlineStr"}
         elif name == "row" and self._row:
-            self._end_row(dict(sorted(self._row.items())))
+            self._rows.append((self._number, self._row, self._are_texts))
 
     def _value(self, value: str) -> str:
         """Return a cell's value as it is shown."""
@@ -217,40 +213,31 @@ class _Sheet(Target):
             return self._strings[number] if number < len(self._strings) else ""
         if self._type == "b":
             return "TRUE" if value.strip() == "1" else "FALSE"
-        kind = self._kinds[self._style] if self._style < len(self._kinds) else ""
-        if self._type != "n" or not kind:
+        code = self._formats[self._style] if self._style < len(self._formats) else ""
+        if self._type != "n" or not code:
             return value
         try:
-            return _shown(float(value), kind, self._epoch)
+            return shown(float(value), code, self._epoch)
         except (ValueError, OverflowError):
             return value
 
-    def _end_row(self, row: dict[int, str]) -> None:
-        if not self.is_filled:
-            self._budget.write(f"## {self._name}\n\n")
-            self.is_filled = True
-        if self._labels is None and len(row) > 1:
-            if self._are_texts:
-                self._labels = {column: _cut(name) for column, name in row.items()}
-                self._budget.write(", ".join(row.values()) + "\n")
+
+def _merged_in(package: Package, name: str) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the merged ranges of a sheet, which stand behind its rows."""
+    before = b""
+    count = 0
+    for piece in package.chunks(name):
+        for found in _MERGED.finditer(before + piece):
+            count += 1
+            if count > _MAX_MERGED:
                 return
-            self._labels = {}
-        labels = self._labels or {}
-        for number, (column, value) in enumerate(row.items()):
-            self._budget.write(", " if number else "")
-            self._budget.write(f"{labels[column]}: {value}" if column in labels else value)
-        self._budget.write("\n")
-
-
-def _shown(value: float, kind: str, epoch: datetime) -> str:
-    if kind == "percent":
-        return f"{100 * value:.10g}%"
-    if not 0 <= value <= _MAX_DAY:
-        return f"{value:.15g}"
-    moment = epoch + timedelta(seconds=round(value * 86_400))
-    if kind == "time" and value < 1:
-        return moment.time().isoformat()
-    return moment.date().isoformat() if value == int(value) else moment.isoformat(" ")
+            left, top, right, bottom = (part.decode("ascii") for part in found.groups())
+            yield int(top), _column(left, 0), int(bottom), _column(right, 0)
+        # A range may stand in two pieces; one that ended is not found again.
+        last = (before + piece).rfind(b"<")
+        before = (before + piece)[last:][:1000] if last >= 0 else b""
+        if before.find(b">") >= 0:
+            before = b""
 
 
 def _number(text: str | None) -> int:
@@ -268,7 +255,3 @@ def _column(reference: str, otherwise: int) -> int:
     for letter in letters.upper():
         column = 26 * column + ord(letter) - ord("A") + 1
     return column - 1
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= _MAX_LABEL else f"{name[: _MAX_LABEL - 1]}…"
