@@ -20,14 +20,18 @@ class Places:
     def __init__(self, places: Sequence[Sequence[Any]], text: str) -> None:
         self._places = places
         self._text = text
-        self._starts = [place[0] for place in places]
+        self._starts: list[int] = [place[0] for place in places]
 
     def between(self, start: int, end: int) -> list[str]:
         """Return the place of a stretch of the text in words: ["Costs", "rows 4-9"]."""
-        if not self._starts or start < self._starts[0]:
+        first = max(bisect(self._starts, start) - 1, 0)
+        last = bisect(self._starts, end - 1) - 1
+        # A node may begin before its place does, with a heading.
+        there = [at for at in range(first, last + 1) if any(self._places[at][1:3])]
+        if not there:
             return []
-        name, unit, number = self._at(start)
-        last_name, last_unit, last = self._at(max(end - 1, start))
+        name, unit, number = self._at(there[0], max(start, self._starts[there[0]]))
+        last_name, last_unit, last = self._at(there[-1], self._end_of(there[-1], end))
         said = [name] if name else []
         if unit and (last_name, last_unit) == (name, unit) and last > number:
             said.append(f"{unit}s {number}-{last}")
@@ -35,7 +39,11 @@ class Places:
             said.append(f"{unit} {number}")
         return said
 
-    def _at(self, position: int) -> tuple[str, str, int]:
-        start, name, unit, number = self._places[bisect(self._starts, position) - 1]
+    def _end_of(self, at: int, end: int) -> int:
+        following: int = self._starts[at + 1] if at + 1 < len(self._starts) else end
+        return max(min(following, end) - 1, self._starts[at])
+
+    def _at(self, at: int, position: int) -> tuple[str, str, int]:
+        start, name, unit, number = self._places[at]
         further = self._text.count("\n", start, position) if unit == "row" else 0
         return name, unit, number + further

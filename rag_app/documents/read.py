@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rag_app.config.sections import DocumentsSection
 
-READERS_VERSION = 5
+READERS_VERSION = 6
 """Part of each content hash: raise it when the output of readers or node parser changes, to read
 files again. Of a reader that another package adds, it is that package's version."""
 
@@ -146,6 +146,8 @@ def _own_matter(limits: Limits) -> Iterator[None]:
     except MemoryError:
         raise UnreadableFileError(too_much_memory(limits)) from None
     except OSError as error:
+        if error.errno is None:  # a library's, of what is in the file
+            raise UnreadableFileError(f"truncated or damaged: {_one_line(error)}") from None
         raise UnreadableFileError(f"unreadable: {error.strerror or _one_line(error)}") from None
     except Exception as error:
         raise UnreadableFileError(f"truncated or damaged: {_one_line(error)}") from error

@@ -12,7 +12,8 @@ from rag_app.documents.file_types.limits import (
     UnreadableFileError,
 )
 
-ReadInside = Callable[[Path, Budget], str]
+ReadInside = Callable[[Path, Budget], tuple[str, str]]
+"""Returns the type and the text."""
 
 
 class FileReader:

@@ -4,13 +4,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from rag_app.documents.file_types.archive import ArchiveReader
 from rag_app.documents.file_types.base import FileReader
+from rag_app.documents.file_types.doc import DocReader
 from rag_app.documents.file_types.docx import DocxReader
 from rag_app.documents.file_types.encodings import encoding_of
 from rag_app.documents.file_types.epub import EpubReader
 from rag_app.documents.file_types.html import HTMLReader
 from rag_app.documents.file_types.limits import Budget, UnreadableFileError
-from rag_app.documents.file_types.mail import MailReader
+from rag_app.documents.file_types.mail import MailReader, MboxReader
+from rag_app.documents.file_types.msg import MsgReader
 from rag_app.documents.file_types.odf import OdpReader, OdsReader, OdtReader
 from rag_app.documents.file_types.pdf import PDFReader
 from rag_app.documents.file_types.pptx import PptxReader
@@ -58,7 +61,11 @@ _KINDS = {
     "ods": _Kind(OdsReader, (".ods", ".ots"), is_binary=True),
     "odp": _Kind(OdpReader, (".odp", ".otp"), is_binary=True),
     "epub": _Kind(EpubReader, (".epub",), is_binary=True),
-    "mail": _Kind(MailReader, (".eml",), is_binary=True),
+    "mail": _Kind(MailReader, (".eml", ".emlx", ".mht", ".mhtml"), is_binary=True),
+    "msg": _Kind(MsgReader, (".msg",), is_binary=True),
+    "mbox": _Kind(MboxReader, (".mbox", ".mbx"), is_binary=True),
+    "archive": _Kind(ArchiveReader, (".zip", ".tar", ".tgz", ".tbz2", ".txz"), is_binary=True),
+    "doc": _Kind(DocReader, (".doc", ".dot"), is_binary=True),
     "rtf": _Kind(RtfReader, (".rtf",), is_binary=True),
     "xml": _Kind(XmlReader, _XML),
     "csv": _Kind(CSVReader, (".csv", ".tsv")),
@@ -95,7 +102,7 @@ def file_type(path: Path, data: bytes) -> str:
     ExtensionError
         If other packages' readers cannot be told apart.
     """
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
     kind = _TYPE_OF.get(suffix)
     if kind is None and (name := suffix.removeprefix(".")) in READERS.packages():
         return name  # whose reader says what it takes
@@ -114,12 +121,20 @@ def file_type(path: Path, data: bytes) -> str:
     return kind
 
 
+def suffix_of(path: Path) -> str:
+    """Return a file's suffix, in lower case; that of a compressed archive is ".tgz"."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    if suffixes[:1] == [".tar"] and len(suffixes) == 2:
+        return {".gz": ".tgz", ".bz2": ".tbz2", ".xz": ".txz"}.get(suffixes[1], suffixes[1])
+    return path.suffix.lower()
+
+
 def is_plain(path: Path) -> bool:
     """Tell whether a file is read as it is, by code of ours that takes a time in its length.
 
     What cannot be opened is plain: reading it will say why.
     """
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
     if suffix in _TYPE_OF:
         return _TYPE_OF[suffix] == "markdown"
     if suffix.removeprefix(".") in READERS.packages():
@@ -133,9 +148,10 @@ def is_plain(path: Path) -> bool:
         return True
 
 
-def _read_inside(file: Path, budget: Budget) -> str:
-    text, _ = READERS[file_type(file, file.read_bytes())]().extract(file, budget)
-    return text
+def _read_inside(file: Path, budget: Budget) -> tuple[str, str]:
+    kind = file_type(file, file.read_bytes())
+    text, _ = READERS[kind]().extract(file, budget)
+    return kind, text
 
 
 # From here: `base` cannot import the readers, which are made of it.

@@ -62,6 +62,13 @@ def too_slow(seconds: float) -> str:
 class Budget:
     """What is left of a file's `Limits`; every reader spends from it while it reads.
 
+    Attributes
+    ----------
+    places
+        Where in the file stands what was written.
+    depth
+        How many files the file is in.
+
     Raises
     ------
     UnreadableFileError
@@ -77,6 +84,7 @@ class Budget:
         self._before = 0
         self._text = io.StringIO()
         self.places: list[Place] = []
+        self.depth = 0
 
     def part(self) -> "Budget":
         """Return a budget with a text of its own for a file in the file: all else is spent of both.
@@ -86,6 +94,7 @@ class Budget:
         part = Budget(self.limits)
         part._ends = self._ends
         part._unpacked = self._unpacked
+        part.depth = self.depth + 1
         part._before = self._before + self._text.tell()
         return part
 

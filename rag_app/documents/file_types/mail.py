@@ -2,15 +2,17 @@
 
 import email
 import logging
-import tempfile
+import re
 from collections.abc import Iterator
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.message import Message
-from pathlib import Path, PurePosixPath
+from itertools import pairwise
+from pathlib import Path
 
-from rag_app.documents.file_types.base import FileReader, ReadInside
+from rag_app.documents.file_types.base import FileReader
 from rag_app.documents.file_types.encodings import encoding_of
+from rag_app.documents.file_types.inside import write_inside
 from rag_app.documents.file_types.limits import Budget, UnreadableFileError
 
 _HEADERS = ("From", "To", "Cc", "Date", "Subject")
@@ -22,6 +24,16 @@ _MAX_MARKS = 20_000
 _MAX_LINES = 1_000_000
 _MAX_DEPTH = 5
 """Of mails that are attached to mails."""
+
+_EMLX = re.compile(rb"\s*(\d{1,12})\s*\n")
+_BEGINS = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From [^\n]{1,1000}\n")
+_HISTORY = re.compile(
+    r"^(?:-{2,} ?(?:Original Message|Forwarded message|Urspr\u00fcngliche Nachricht) ?-{2,}"
+    r"|(?:From|Von|De): [^\n]{1,300}\n(?:Sent|Date|Gesendet|Envoy\u00e9)[^\n:]{0,10}: "
+    r"|(?:On|Am|Le) [^\n]{5,300}(?:wrote|schrieb[^\n]{0,100}|a \u00e9crit) ?:[ \t]*$)",
+    re.MULTILINE,
+)
+"""How programs introduce the mail that is answered."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +48,9 @@ class MailReader(FileReader):
     def extract(self, file: Path, budget: Budget) -> tuple[str, str | None]:
         """Return the mail, and its subject."""
         data = file.read_bytes()
+        if file.suffix.lower() == ".emlx" and (size := _EMLX.match(data)):
+            # Apple's: the length of the mail, and what the program knows of it behind it.
+            data = data[size.end() : size.end() + int(size[1])]
         # The parser keeps an object for each part and each header.
         if data.count(b"\n--") > _MAX_MARKS or data.count(b"\n") > _MAX_LINES:
             raise UnreadableFileError(
@@ -44,16 +59,38 @@ class MailReader(FileReader):
         message = email.message_from_bytes(data)
         if not any(name in message for name in ("From", "Subject", "Received", "Message-ID")):
             raise UnreadableFileError("no mail: it has none of a mail's headers")
-        _Mail(budget, FileReader.read_inside).write(message, 0)
+        _Mail(budget).write(message, 0)
         return budget.text.strip(), _header(message, "Subject")
+
+
+class MboxReader(FileReader):
+    """The mails of a mailbox (mbox), each below its subject."""
+
+    def extract(self, file: Path, budget: Budget) -> tuple[str, str | None]:
+        """Return the mails in their order."""
+        data = file.read_bytes()
+        begins = [found.start() for found in _BEGINS.finditer(data)]
+        if not begins or data[: begins[0]].strip():
+            raise UnreadableFileError('no mailbox: it does not begin with "From "')
+        for number, (start, end) in enumerate(pairwise([*begins, len(data)]), start=1):
+            budget.check_time()
+            mail = data[data.find(b"\n", start) + 1 : end]
+            if mail.count(b"\n--") > _MAX_MARKS or mail.count(b"\n") > _MAX_LINES:
+                _log.warning("mail %d is left out: it has too many parts or lines", number)
+                continue
+            message = email.message_from_bytes(mail)
+            budget.place("", "mail", number)
+            budget.write(f"## {_header(message, 'Subject') or f'Mail {number}'}\n\n")
+            _Mail(budget).write(message, 0)
+            budget.write("\n\n")
+        return budget.text.strip(), None
 
 
 class _Mail:
     """Writes a mail's parts."""
 
-    def __init__(self, budget: Budget, read_inside: ReadInside) -> None:
+    def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._read_inside = read_inside
         self._parts = 0
 
     def write(self, message: Message, depth: int) -> None:
@@ -92,7 +129,7 @@ class _Mail:
         data = _data(part)
         text = _decoded(data, part)
         if part.get_content_subtype() != "html":
-            return text.strip()
+            return marked_history(text.strip())
         from rag_app.documents.file_types.page import Page, markdown_of  # 0.2 s with lxml
 
         return markdown_of(Page(text, self._budget).content(), self._budget).strip()
@@ -107,26 +144,18 @@ class _Mail:
             self.write(inside[0], depth + 1)
 
     def _attached_file(self, part: Message) -> None:
-        name = _one_line(_decoded_header(part.get_filename() or "attachment"))
-        suffix = PurePosixPath(name.replace("\\", "/")).suffix[:20]
-        try:
-            with tempfile.TemporaryDirectory(prefix="rag_app-") as folder:
-                # Readers take a path. Of the sender's name there is only the
-                # suffix in it: names lead anywhere.
-                file = Path(folder, f"attachment{suffix}")
-                file.write_bytes(_data(part))
-                # A part of the same budget: a mail full of archives takes no
-                # more than one file may.
-                text = self._read_inside(file, self._budget.part())
-        except MemoryError:
-            raise
-        except UnreadableFileError as error:
-            _log.warning("the attachment %s is left out: %s", name, error)
-        except Exception as error:  # as for the file itself: nothing in one may cost the others
-            _log.warning("the attachment %s is left out: truncated or damaged: %s", name, error)
-        else:
-            # Page breaks go: the pages of what is attached are not the mail's.
-            self._budget.write(f"\n## Attachment: {name}\n\n{text.strip()}\n".replace("\f", "\n\n"))
+        name = _decoded_header(part.get_filename() or "attachment")
+        write_inside(self._budget, name, _data(part), "Attachment: ")
+
+
+def marked_history(text: str) -> str:
+    """Mark what a mail repeats of earlier ones as a quotation, where it does not itself."""
+    found = _HISTORY.search(text)
+    if found is None or not text[: found.start()].strip():
+        return text
+    earlier = text[found.start() :].strip("\n").split("\n")
+    quoted = "\n".join(line if line.startswith(">") else f"> {line}".rstrip() for line in earlier)
+    return f"{text[: found.start()].rstrip()}\n\n{quoted}"
 
 
 def _data(part: Message) -> bytes:
