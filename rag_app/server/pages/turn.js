@@ -82,7 +82,8 @@ export class TurnView {
   }
 
   #sources() {
-    const used = new Set(cited(this.#turn).map((source) => source.number));
+    const refused = this.#turn.rag?.answered === false;
+    const used = new Set(refused ? [] : cited(this.#turn).map((source) => source.number));
     const row = (source) => h("li", {},
       h("button", { type: "button", class: "source", onclick: () => this.#with.open(source), "aria-label": t("source.label", { number: source.number, name: name(source) }) },
         h("span", { class: "cite" }, source.number),

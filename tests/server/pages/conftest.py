@@ -34,6 +34,12 @@ _ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+HOSTILE_NAME = "<img src=x onerror=document.title='owned'>\x1b[31m\u202efdp.txt"
+HOSTILE_TEXT = (
+    "<script>document.title='owned'</script> <img src=x onerror=\"document.title='owned'\"> "
+    "\x1b[2J\x1b]0;owned\x07 \u202egpj.exe [owned](javascript:document.title='owned') "
+    "[x](data:text/html,<script>1</script>) turbine"
+)
 HNSW = "What does HNSW build?"
 
 
@@ -61,13 +67,13 @@ class ScriptedLLM(EchoLLM):
             await asyncio.sleep(0)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def patch() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         yield patch
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def llm(patch: pytest.MonkeyPatch) -> ScriptedLLM:
     """A model that says what a test wants."""
     scripted = ScriptedLLM()
@@ -75,7 +81,7 @@ def llm(patch: pytest.MonkeyPatch) -> ScriptedLLM:
     return scripted
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def config(tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> Iterator[Config]:
     """The configuration of a collection of a few documents, embedded by the fake."""
     folder = tmp_path_factory.mktemp("page")
@@ -95,6 +101,7 @@ def documents() -> dict[str, str | bytes]:
         "guide/consistency.html": CONSISTENCY_PAGE,
         "kitchen/bread.txt": RECIPES,
         "reactor.pdf": reactor(),
+        HOSTILE_NAME: f"The turbine is hostile.\n\n{HOSTILE_TEXT}\n",
     }
 
 
@@ -119,13 +126,13 @@ def _overrides(folder: Path) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def server(config: Config, llm: ScriptedLLM) -> Iterator[Running]:
     with serving(config) as running:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     if BROWSER is None:
         pytest.skip("no browser is installed: apt-get install chromium")

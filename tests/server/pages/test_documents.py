@@ -15,7 +15,7 @@ def listed(page: Page) -> Page:
 
 
 def test_documents_are_listed_found_and_filtered(listed: Page) -> None:
-    expect(listed.locator(".figures dd").first).to_have_text("4")
+    expect(listed.locator(".figures dd").first).to_have_text("5")
     listed.get_by_label("Search documents").fill("bread")
     expect(listed.locator(".document-list li")).to_have_count(1)
     listed.get_by_label("Search documents").fill("nothing is called so")
