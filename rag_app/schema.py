@@ -233,6 +233,35 @@ class Source(Record):
 
 
 @dataclass(frozen=True)
+class SentenceSupport(Record):
+    """How far the passages bear out a sentence of an answer.
+
+    Attributes
+    ----------
+    start, end
+        Where it stands in the answer, in characters.
+    citations
+        The numbers that it cites; without any it was held against all contexts.
+    score
+        From 0 to 1.
+    marks
+        "unsupported": the score is too low; "number", "name": one of it stands in no passage that
+        was looked at; "negation": only one of the two says "not".
+    """
+
+    start: int
+    end: int
+    citations: tuple[int, ...]
+    score: float
+    marks: tuple[str, ...]
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether nothing is marked."""
+        return not self.marks
+
+
+@dataclass(frozen=True)
 class LedgerEntry(Record):
     """What became of one retrieved node.
 

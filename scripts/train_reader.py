@@ -54,7 +54,7 @@ LESSONS = (
     (4, 3, 6, 0.25, 0.0),
 )
 """Contexts, facts of each, questions, share of them without an answer, share of repetitions."""
-LEARNT = 0.97
+LEARNT = 0.94
 """Share of an answer's tokens that are right, at which the next lesson begins."""
 TOKENS = 3000
 """Of a batch, about."""
@@ -177,18 +177,32 @@ class Lessons:
         return False
 
 
-def train(folder: Path, minutes: float, width: int, layers: int, seed: int) -> None:
-    """Train for a time, and write the model every five minutes."""
+def train(
+    folder: Path, minutes: float, width: int, layers: int, seed: int, from_lesson: int
+) -> None:
+    """Train for a time, and write the model every five minutes.
+
+    Parameters
+    ----------
+    from_lesson
+        0 for a new model; else the one in the folder goes on from there.
+    """
     import torch
     from torch.nn import functional
 
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
-    model = make_model(tokenizer, width, layers)
+    if from_lesson:
+        from transformers import LlamaForCausalLM
+
+        model = LlamaForCausalLM.from_pretrained(folder)
+    else:
+        model = make_model(tokenizer, width, layers)
     save(folder, model, tokenizer)
     size = sum(weights.numel() for weights in model.parameters())
     print(f"{size / 1e6:.2f} million parameters, {len(tokenizer)} tokens", flush=True)
     lessons = Lessons(tokenizer, seed)
+    lessons.level = from_lesson
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.05)
     started = saved = time.monotonic()
     step, read = 0, 0
@@ -250,6 +264,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4, help="default: 4")
     parser.add_argument("--threads", type=int, default=1, help="default: 1")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--from-lesson", type=int, default=0, help="go on with the folder's model")
     parser.add_argument("--write-set", type=Path, help="write a labelled set instead")
     asked = parser.parse_args()
     if asked.write_set:
@@ -258,7 +273,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(asked.threads)
-    train(asked.folder, asked.minutes, asked.width, asked.layers, asked.seed)
+    train(asked.folder, asked.minutes, asked.width, asked.layers, asked.seed, asked.from_lesson)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,11 @@ from llama_index.core.types import RESPONSE_TEXT_TYPE
 from llama_index_instrumentation import get_dispatcher
 from pydantic import BaseModel
 
+from rag_app.answering.marking import Marker, amarked, marked
 from rag_app.answering.metadata import atexts_of, describe, text_of, texts_of
 from rag_app.answering.packing import Packed
+from rag_app.answering.prompts import number_sources
+from rag_app.answering.support import SupportChecker
 from rag_app.errors import ConfigError
 from rag_app.llms import Reply
 from rag_app.questions import check_question
@@ -65,9 +68,10 @@ class RagSynthesizer(BaseSynthesizer):
     The `Response` has the contexts in prompt order (``prompt.order``) as `source_nodes`. Its
     metadata can be written as JSON: ``sources`` (numbered as cited) and ``ledger``, of which
     `rag_app.answering.metadata` makes records; ``prompt_tokens`` and ``budget`` (int, 0 without an
-    LLM); and of a stream when that has ended ``reasoning`` (the model's, where a server sends it),
-    ``finish_reason`` ("stop", "length"; empty without an LLM) and ``completion_tokens`` (None where
-    nobody counted).
+    LLM); ``support`` (of each sentence, see `SentenceSupport`; None where nothing was checked, as
+    of quotations; a stream's grows as sentences end); and of a stream when that has ended
+    ``reasoning`` (the model's, where a server sends it), ``finish_reason`` ("stop", "length"; empty
+    without an LLM) and ``completion_tokens`` (None where nobody counted).
 
     Parameters
     ----------
@@ -99,6 +103,8 @@ class RagSynthesizer(BaseSynthesizer):
         self._llm = BaseModel.__copy__(self._llm)
         self._llm.callback_manager = callback_manager
         self._callback_manager = callback_manager
+
+    _checker: SupportChecker | None = None
 
     # Not abstract: what implements an abstract method has a span of its own in LlamaIndex's traces.
 
@@ -207,8 +213,13 @@ class RagSynthesizer(BaseSynthesizer):
                 # Counted for itself: it goes on after this has returned, and `drain` waits for it.
                 pieces = self._stream(task.query, task.packed)
                 said = texts_of(self._counted(pieces), task.metadata)
+                if marker := self._marker(task):
+                    said = marked(said, marker)
             else:
                 said = text_of(self._answer(task.query, task.packed), task.metadata)
+                if marker := self._marker(task):
+                    marker.add(said)
+                    marker.check(is_end=True)
         _DISPATCHER.event(GetResponseEndEvent())
         return said
 
@@ -225,10 +236,22 @@ class RagSynthesizer(BaseSynthesizer):
             if self._streaming:
                 pieces = await self._astream(task.query, task.packed)
                 said = atexts_of(self._acounted(pieces), task.metadata)
+                if marker := self._marker(task):
+                    said = amarked(said, marker, self._runner.run)
             else:
                 said = text_of(await self._aanswer(task.query, task.packed), task.metadata)
+                if marker := self._marker(task):
+                    marker.add(said)
+                    await self._runner.run(lambda: marker.check(is_end=True))
         _DISPATCHER.event(GetResponseEndEvent())
         return said
+
+    def _marker(self, task: _Task) -> Marker | None:
+        """Return what checks an answer's sentences; None: they are quotations, or nobody checks."""
+        if self._checker is None or not task.packed.nodes:
+            return None
+        sources = number_sources(task.packed.nodes)
+        return Marker(self._checker, sources, task.query.query_str, task.metadata)
 
     def _told(self, query: QueryBundle) -> Any:
         """Tell the callbacks of a synthesis."""

@@ -6,6 +6,7 @@ from typing import Any
 from rag_app.answering.base import RagSynthesizer
 from rag_app.answering.extractive import Extractor
 from rag_app.answering.prompts import PromptTemplate
+from rag_app.answering.support import SupportChecker
 from rag_app.answering.synthesizer import ExtractiveSynthesizer, PromptSynthesizer
 from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
@@ -51,6 +52,9 @@ def make_synthesizer(
         sampling=sampling,
         instructions=config.prompt.instructions,
         runner=runner,
+        # Not built for this alone: without it, words decide, about as well (docs/answers.md).
+        checker=SupportChecker(config.retrieval.language, embedder),
+        strict=config.prompt.strict,
     )
 
 

@@ -16,7 +16,7 @@ from llama_index.core.llms import (
 from rag_app.answering.packing import Packed
 from rag_app.answering.prompts import number_sources
 from rag_app.llms.replies import empty_answer
-from rag_app.schema import LedgerEntry, Source
+from rag_app.schema import LedgerEntry, SentenceSupport, Source
 
 
 def describe(packed: Packed) -> dict[str, Any]:
@@ -31,6 +31,7 @@ def describe(packed: Packed) -> dict[str, Any]:
         "prompt_tokens": packed.prompt_tokens,
         "budget": packed.budget,
         # The keys are there from the start: a stream's values come later.
+        "support": None,
         **_told(CompletionResponse(text="")),
     }
 
@@ -40,6 +41,19 @@ def sources_of(metadata: Mapping[str, Any] | None) -> list[Source]:
     return [
         Source(**{**source, "copies": tuple(source["copies"])})
         for source in (metadata or {}).get("sources", ())
+    ]
+
+
+def support_of(metadata: Mapping[str, Any] | None) -> list[SentenceSupport] | None:
+    """Return the support of each sentence in a response's metadata; None: nothing was checked."""
+    found = (metadata or {}).get("support")
+    if found is None:
+        return None
+    return [
+        SentenceSupport(
+            **{**each, "citations": tuple(each["citations"]), "marks": tuple(each["marks"])}
+        )
+        for each in found
     ]
 
 

@@ -21,13 +21,18 @@ from rag_app.answering.base import RagSynthesizer
 from rag_app.answering.extractive import NOTHING_RELEVANT, Extractor
 from rag_app.answering.fencing import Neutralizer
 from rag_app.answering.llamaindex_prompts import TEXT_QA, Template, as_llamaindex, from_llamaindex
+from rag_app.answering.marking import without_unsupported
 from rag_app.answering.packing import ORDERS, Packed, keep_all
 from rag_app.answering.packing import pack as pack_nodes
 from rag_app.answering.prompts import number_sources
+from rag_app.answering.support import SupportChecker
 from rag_app.llms import PackableLLM, Reply
 from rag_app.llms.replies import empty_answer
 from rag_app.runner import Runner
 from rag_app.schema import Source
+
+AGAIN = "Say only what the passages say, in their words, and cite the passage of each sentence."
+"""Put before the prompt where an answer had sentences that no passage bears out."""
 
 
 class PromptSynthesizer(RagSynthesizer):
@@ -39,6 +44,11 @@ class PromptSynthesizer(RagSynthesizer):
         Keyword arguments of each call of the LLM, e.g. ``max_tokens``, which packing heeds.
     instructions
         Put before the rendered prompt.
+    checker
+        Holds each sentence against what it cites; None: nobody does.
+    strict
+        Ask once more where a sentence is not supported, and leave out those that still are not; a
+        stream then comes when all of it is there.
     """
 
     def __init__(
@@ -51,8 +61,12 @@ class PromptSynthesizer(RagSynthesizer):
         sampling: Mapping[str, Any] | None = None,
         instructions: str = "",
         runner: Runner | None = None,
+        checker: SupportChecker | None = None,
+        strict: bool = False,
     ) -> None:
         super().__init__(llm, streaming=streaming, runner=runner)
+        self._checker = checker
+        self._strict = strict and checker is not None
         self._instructions = instructions
         self._sampling = dict(sampling or {})
         self._order = ORDERS[order]
@@ -113,21 +127,47 @@ class PromptSynthesizer(RagSynthesizer):
     def _answer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
         if not packed.nodes:
             return CompletionResponse(text=NOTHING_RELEVANT)
-        return self._llm.complete(packed.prompt, **self._sampling)
+        reply = self._llm.complete(packed.prompt, **self._sampling)
+        return self._supported(query.query_str, packed, reply) if self._strict else reply
+
+    def _supported(
+        self, question: str, packed: Packed, reply: CompletionResponse
+    ) -> CompletionResponse:
+        """Return what is supported of an answer, or of another one to the same prompt."""
+        assert self._checker is not None  # noqa: S101 - of `_strict`
+        sources = number_sources(packed.nodes)
+        support = self._checker.check(reply.text, sources, question)
+        room = packed.budget - packed.prompt_tokens
+        if not all(each.is_supported for each in support) and (
+            self._packable.count_text_tokens(AGAIN) < room
+        ):
+            reply = self._llm.complete(f"{AGAIN}\n\n{packed.prompt}", **self._sampling)
+            support = self._checker.check(reply.text, sources, question)
+        text = without_unsupported(reply.text, support)
+        # An empty answer of the model's own is told as such.
+        if reply.text.strip():
+            reply.text = text or NOTHING_RELEVANT
+        return reply
 
     def _stream(self, query: QueryBundle, packed: Packed) -> CompletionResponseGen:
         if not packed.nodes:
             return _lines(NOTHING_RELEVANT)
+        if self._strict:
+            return _lines(self._answer(query, packed).text)
         return self._llm.stream_complete(packed.prompt, **self._sampling)
 
     async def _aanswer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
         if not packed.nodes:
             return CompletionResponse(text=NOTHING_RELEVANT)
+        if self._strict:
+            return await self._runner.run(self._answer, query, packed)
         return await self._llm.acomplete(packed.prompt, **self._sampling)
 
     async def _astream(self, query: QueryBundle, packed: Packed) -> CompletionResponseAsyncGen:
         if not packed.nodes:
             return _alines(NOTHING_RELEVANT)
+        if self._strict:
+            return _alines((await self._aanswer(query, packed)).text)
         return await self._llm.astream_complete(packed.prompt, **self._sampling)
 
 

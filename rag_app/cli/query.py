@@ -20,8 +20,14 @@ from rag_app.cli.common import (
 from rag_app.questions import check_question
 
 if TYPE_CHECKING:
-    from rag_app.schema import LedgerEntry, Source
+    from rag_app.schema import LedgerEntry, SentenceSupport, Source
 
+_MARKS = {
+    "unsupported": "not in the passages",
+    "number": "another number",
+    "name": "another name",
+    "negation": "negated on one side only",
+}
 _ORDERS = {
     "best_last": "best last",
     "best_first": "in this order",
@@ -39,9 +45,10 @@ _ORDERS = {
 )
 @click.argument("words", nargs=-1, required=True, metavar="QUESTION...")
 @click.option("--explain", is_flag=True, help="Print what was kept, trimmed and dropped, and why.")
+@click.option("--strict", is_flag=True, help="Leave out sentences that no passage bears out.")
 @filter_option
 @common_options
-def query_command(words: tuple[str, ...], explain: bool) -> None:
+def query_command(words: tuple[str, ...], explain: bool, strict: bool) -> None:
     """Answer QUESTION from the documents, with sources; "-" reads it from standard input.
 
     Quotes round it may be left out, unless it has signs that the shell reads, like ? and *.
@@ -52,10 +59,11 @@ def query_command(words: tuple[str, ...], explain: bool) -> None:
     with quick_start():
         config = load()
         from rag_app.answering.extractive import NOTHING_RELEVANT
-        from rag_app.answering.metadata import ledger_of, sources_of
+        from rag_app.answering.metadata import ledger_of, sources_of, support_of
         from rag_app.app import build_query_engine  # LlamaIndex, torch, Milvus: 8 s
 
-        engine = build_query_engine(config, streaming=streams)
+        strict = strict or config.prompt.strict
+        engine = build_query_engine(config, streaming=streams, strict=strict)
     response = engine.query(question)
     about: dict[str, Any] = response.metadata or {}
     if wants_json():
@@ -63,6 +71,7 @@ def query_command(words: tuple[str, ...], explain: bool) -> None:
             {
                 "question": question,
                 "answer": str(response),
+                "support": about["support"],
                 "reasoning": about["reasoning"],
                 "backend": config.llm.backend,
                 "sources": about["sources"],
@@ -81,6 +90,7 @@ def query_command(words: tuple[str, ...], explain: bool) -> None:
         lines = about["reasoning"].strip().split("\n")
         say("", "The model's reasoning, no part of its answer:", *(f"  {line}" for line in lines))
     answer = "".join(pieces)  # a stream that was read to its end has no text any more
+    _print_unsupported(support_of(about), answer)
     if answer != NOTHING_RELEVANT:
         print_sources(sources_of(about), answer)
     if explain:
@@ -155,6 +165,16 @@ def print_sources(sources: Sequence["Source"], answer: str) -> None:
         for source in listed:
             page = f", page {source.page}" if source.page else ""
             echo(f"  [{source.number}] {source.path}{page} — {source.name}")
+
+
+def _print_unsupported(support: Sequence["SentenceSupport"] | None, answer: str) -> None:
+    """Say which sentences the passages that they cite do not bear out, and why."""
+    marked = [each for each in support or () if not each.is_supported]
+    if marked:
+        say("", "Not borne out by the passages:")
+    for each in marked:
+        about = ", ".join(_MARKS[mark] for mark in each.marks)
+        say(f"  {' '.join(answer[each.start : each.end].split())}  ({about})")
 
 
 def _print_ledger(ledger: Sequence["LedgerEntry"], prompt_tokens: int, budget: int) -> None:

@@ -234,6 +234,9 @@ class PromptSection(Section):
     order: Literal["best_last", "best_first", "canonical"] = "best_last"
     """How contexts stand in the prompt: the best right before the question, the best first, or as
     they stand in the documents; `rag-app eval` measures which suits a model."""
+    strict: bool = False
+    """Ask once more where a sentence of the answer is not supported by the passages that it cites,
+    and leave out those that still are not. --strict sets it."""
 
 
 class ExtractiveSection(Section):

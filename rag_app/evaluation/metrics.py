@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from rag_app.answering.abstaining import ABSTAINS
 from rag_app.answering.citations import CITATION
-from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.evaluation.bootstrap import Values
 from rag_app.evaluation.questions import EvalQuestion
 from rag_app.evaluation.results import Outcome
@@ -25,18 +25,6 @@ RANKS = 10
 """Ranks that MRR, nDCG and recall look at."""
 VIEWS = (1000, 2000, 4000)
 """Characters of ``@1000ch`` and so on."""
-
-ABSTAINS = re.compile(
-    re.escape(NOTHING_RELEVANT)
-    + r"|\b(?:do(?:es)? not|don't|doesn't|did not|cannot|can't|could not|unable to|not possible to)"
-    r" (?:\w+ ){0,2}(?:answer|contain|mention|provide|say|state|specify|include|know|find|tell"
-    r"|determine|give)"
-    r"|\bno (?:\w+ ){0,2}(?:information|answer|mention|context)\b"
-    r"|\b(?:not|never|nor) (?:\w+ )?(?:answered|mentioned|stated|provided|specified|relevant|given)"
-    r"|\bunanswerable\b",
-    re.IGNORECASE,
-)
-"""How answers say that the documents have none, in English, as the built-in prompt asks for it."""
 
 _ANSWER_METRICS = (
     *("exact_match", "f1", "contains", "cites", "citation_precision"),

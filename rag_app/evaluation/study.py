@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from rag_app import __version__
+from rag_app.answering.abstaining import ABSTAINS
 from rag_app.answering.factory import make_synthesizer
 from rag_app.answering.prompts import PromptTemplate
 from rag_app.config.loader import config_rows
 from rag_app.config.sections import Config
 from rag_app.errors import InputError
 from rag_app.evaluation.judge import Judge
-from rag_app.evaluation.metrics import ABSTAINS, metric_names
+from rag_app.evaluation.metrics import metric_names
 from rag_app.evaluation.questions import EvalQuestion
 from rag_app.evaluation.relevance import Relevance, find_gold, is_same_file
 from rag_app.evaluation.results import Outcome, ResultsFile

@@ -41,6 +41,8 @@ class RagOptions(BaseModel):
     similarity_top_k: int | None = Field(default=None, ge=1, le=1000)
     mode: str | None = None
     order: str | None = None
+    strict: bool | None = None
+    """Leave out sentences that no passage bears out; the answer then comes all at once."""
     explain: bool = False
     """Also return the passages' texts."""
 
@@ -50,6 +52,7 @@ class RagOptions(BaseModel):
             "similarity_top_k": self.similarity_top_k,
             "mode": self.mode,
             "order": self.order,
+            "strict": self.strict,
         }
         return {name: value for name, value in asked.items() if value is not None}
 
@@ -144,6 +147,7 @@ class Answer:
             "ledger": [entry.to_dict() for entry in self.ledger],
             "timings_ms": {name: round(ms, 2) for name, ms in self.timings_ms.items()},
             "notes": self.notes,
+            "support": self.told.get("support"),
         }
         if explain:
             about["passages"] = [source.to_dict() for source in self.sources]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rag_app.answering.abstaining import ABSTAINS
 from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.evaluation import bootstrap
 from rag_app.evaluation.metrics import (
-    ABSTAINS,
     contains,
     exact_match,
     hit_curve,
