@@ -4,6 +4,7 @@ import hashlib
 from bisect import bisect
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -63,6 +64,7 @@ class NodeParser(LlamaIndexNodeParser):
     unit: Literal["tokens", "characters"] = Field(description="What sizes are counted in.")
     reads: int = Field(description="Tokens that the embedder reads.")
 
+    _section: ChunkingSection = PrivateAttr()
     _tokenize: Tokenize = PrivateAttr()
     _prose: ProseSplitter = PrivateAttr()
     _grouper: Grouper = PrivateAttr()
@@ -83,11 +85,18 @@ class NodeParser(LlamaIndexNodeParser):
             reads=reads,
             **settings,
         )
+        self._section = section
         self._tokenize = tokenize
         self._prose = ProseSplitter(section, tokenize, reads)
         enough = until_too_long(tokenize, section.size)
         count = len if section.unit == "characters" else lambda text: len(enough(text))
         self._grouper = Grouper(section.size, section.overlap, count, self._prose.split)
+
+    def __reduce__(self) -> Any:
+        # LlamaIndex would leave out, with a warning, what it splits with. Handlers stay where they
+        # are: they belong to a process.
+        kept = {name: getattr(self, name) for name in ("include_metadata", "include_prev_next_rel")}
+        return partial(type(self), **kept), (self._section, self._tokenize, self.reads)
 
     @classmethod
     def class_name(cls) -> str:

@@ -1,5 +1,6 @@
 """Nodes: no longer than the embedder reads, the same ids each time, found again in the text."""
 
+import pickle
 import subprocess
 import sys
 from itertools import pairwise
@@ -74,6 +75,17 @@ def test_nothing_of_the_text_is_lost(text: str, embedder: Embedder) -> None:
     )
     joined = "".join(node.text for node in parser.split(Document(text=text)))
     assert "".join(joined.split()) == "".join(text.split())
+
+
+def test_a_pickled_parser_splits_as_before(embedder: Embedder) -> None:
+    """LlamaIndex's pipeline hands its transformations to worker processes."""
+    section = ChunkingSection(size=50, overlap=5)
+    parser = NodeParser(
+        section, embedder.tokenize, embedder.content_tokens, include_prev_next_rel=False
+    )
+    document = Document(text=PROSE, id_="d")
+    again = pickle.loads(pickle.dumps(parser))
+    assert again([document]) == parser([document])
 
 
 def test_size_is_counted_in_characters() -> None:
