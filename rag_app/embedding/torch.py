@@ -47,11 +47,15 @@ class TorchEmbedder(HuggingFaceEmbedding, Embedder):
     have a copy of the model each, and take their batches from the same pile.
     """
 
+    _section: EmbeddingSection = PrivateAttr()
     _replicas: "list[_Replica]" = PrivateAttr()
     _counter: Tokenizer = PrivateAttr()
 
-    def __init__(self, batch_size: int | None, more_devices: Sequence[str], **kwargs: Any) -> None:
+    def __init__(
+        self, section: EmbeddingSection, more_devices: Sequence[str], **kwargs: Any
+    ) -> None:
         super().__init__(embed_batch_size=TEXTS_PER_CALL, **kwargs)
+        self._section = section
         # A copy: the model's own is set to cut and pad while it encodes, perhaps in another thread.
         self._counter = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
         self._counter.no_truncation()
@@ -59,7 +63,10 @@ class TorchEmbedder(HuggingFaceEmbedding, Embedder):
         # LlamaIndex takes an empty instruction for none given, and looks one up.
         self._model.prompts["query"] = kwargs.get("query_instruction") or ""
         copies = [deepcopy(self._model).to(device) for device in more_devices]
-        self._replicas = [_Replica(model, batch_size) for model in (self._model, *copies)]
+        self._replicas = [_Replica(model, section.batch_size) for model in (self._model, *copies)]
+
+    def __reduce__(self) -> Any:
+        return load_with_torch, (self._section,)  # weights do not travel: they are loaded again
 
     @classmethod
     def class_name(cls) -> str:
@@ -174,7 +181,7 @@ def load_with_torch(section: EmbeddingSection) -> TorchEmbedder:
     try:
         with no_loading_bar():
             embedder = TorchEmbedder(
-                batch_size=section.batch_size,
+                section,
                 more_devices=more_devices,
                 model_name=source,
                 max_length=section.max_length,
