@@ -13,7 +13,14 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain dictionaries and lists."""
-        return asdict(self)  # type: ignore[call-overload, no-any-return]
+        return {name: _plain(value) for name, value in asdict(self).items()}  # type: ignore[call-overload]
+
+
+def _plain(value: Any) -> Any:
+    """Make lists of tuples, as JSON would."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,7 @@ from rag_app.schema import LedgerEntry, SentenceSupport, Source
 def describe(packed: Packed) -> dict[str, Any]:
     """Return the metadata of an answer from these contexts, before it is there."""
     return {
-        "sources": [
-            # A list, as JSON would make of the tuple; `sources_of` makes a tuple again.
-            {**source.to_dict(), "copies": list(source.copies)}
-            for source in number_sources(packed.nodes)
-        ],
+        "sources": [source.to_dict() for source in number_sources(packed.nodes)],
         "ledger": [entry.to_dict() for entry in packed.ledger],
         "prompt_tokens": packed.prompt_tokens,
         "budget": packed.budget,
@@ -39,7 +35,13 @@ def describe(packed: Packed) -> dict[str, Any]:
 def sources_of(metadata: Mapping[str, Any] | None) -> list[Source]:
     """Return the sources in a response's metadata as records, in prompt order."""
     return [
-        Source(**{**source, "copies": tuple(source["copies"])})
+        Source(
+            **{
+                **source,
+                "copies": tuple(source["copies"]),
+                "boxes": tuple(tuple(box) for box in source["boxes"]),
+            }
+        )
         for source in (metadata or {}).get("sources", ())
     ]
 
