@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from threading import Lock
 from typing import Any
 
-_LOGGERS = ("pypdf", "bs4", "traitlets", "fontTools", "rag_app.documents.file_types")
+_LOGGERS = ("pypdfium2", "bs4", "traitlets", "fontTools", "rag_app.documents.file_types")
 """Of the libraries that log (nbformat as "traitlets"), and of our own readers."""
 
 _MOST = 20

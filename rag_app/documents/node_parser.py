@@ -1,7 +1,7 @@
 """Documents → nodes that follow their structure, and that the embedder reads to the end."""
 
 import hashlib
-from bisect import bisect
+from bisect import bisect, bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -21,12 +21,16 @@ from pydantic import Field, PrivateAttr
 from rag_app.callbacks import own_callbacks
 from rag_app.config.sections import ChunkingSection
 from rag_app.documents.blocks import Outline
-from rag_app.documents.file_types import PAGE_BREAK
+from rag_app.documents.file_types import PAGE_BREAK, Span
 from rag_app.documents.grouping import Grouper, Piece
+from rag_app.documents.laid_out import LaidOut
 from rag_app.documents.places import Places
 from rag_app.documents.prose import MAX_CHARACTERS, ProseSplitter, Tokenize, until_too_long
 from rag_app.errors import ConfigError
 from rag_app.schema import HEADING_SEPARATOR
+
+MAX_BOXES = 64
+"""Of a node."""
 
 _MAX_PART = 1_000_000
 """Characters that are split in one go: the splitter keeps every token of them in memory."""
@@ -123,10 +127,10 @@ class NodeParser(LlamaIndexNodeParser):
             Ids are digests of document id, text and occurrence, so that the same text keeps its
             row. Metadata is the document's, with ``node_count`` (int), ``position`` (int, from 0),
             ``headings`` (str, the path of headings above, as far as there are any, and the rows of
-            a sheet or pages of an attachment) and, for
-            documents with pages, ``page`` (int, from 1). ``start_char_idx`` and ``end_char_idx``
-            tell where it stands in the text; the header that a part of a table repeats is before
-            that.
+            a sheet or pages of an attachment) and, for documents with pages, ``page`` (int, from 1)
+            and, as far as the reader tells them, ``boxes`` (lists of page, x0, y0, x1, y1: see
+            `Span`). ``start_char_idx`` and ``end_char_idx`` tell where it stands in the text; the
+            header that a part of a table repeats is before that.
         """
         whole = document.get_content(MetadataMode.NONE)
         pieces = list(self._pieces(whole, str(document.metadata.get("type"))))
@@ -134,6 +138,8 @@ class NodeParser(LlamaIndexNodeParser):
         given.pop("places", None)
         places = Places(document.metadata.get("places", ()), whole)
         metadata = {**given, "node_count": len(pieces)}
+        spans = document.spans if isinstance(document, LaidOut) else []
+        starts = [span[0] for span in spans]
         breaks = [at for at, character in enumerate(whole) if character == PAGE_BREAK]
         source = document.source_node or RelatedNodeInfo(node_id=document.node_id)
         seen: Counter[str] = Counter()
@@ -144,6 +150,10 @@ class NodeParser(LlamaIndexNodeParser):
                 own["headings"] = HEADING_SEPARATOR.join(path)
             if breaks:
                 own["page"] = bisect(breaks, piece.start) + 1
+            if spans:
+                first = max(bisect(starts, piece.start) - 1, 0)
+                of_piece = spans[first : bisect_left(starts, piece.end)]
+                own["boxes"] = boxes_of([span for span in of_piece if span[1] > piece.start])
             text = piece.header + whole[piece.start : piece.end].replace(PAGE_BREAK, "\n")
             id_ = node_id(document.node_id, text, seen[text])
             nodes.append(_node(id_, text, piece, {**metadata, **own}, source))
@@ -197,6 +207,19 @@ def _parts(whole: str) -> Iterator[str]:
         yield whole[start:end]
         start = end
     yield whole[start:]
+
+
+def boxes_of(spans: Sequence[Span]) -> list[list[float]]:
+    """Return the page and box of each line; of lines together where there are too many."""
+    together = -(-len(spans) // MAX_BOXES)
+    boxes: list[list[float]] = []
+    for number, (_, _, page, x0, y0, x1, y1) in enumerate(spans):
+        if number % together and boxes[-1][0] == page:
+            _, left, top, right, bottom = boxes[-1]
+            boxes[-1][1:] = min(x0, left), min(y0, top), max(x1, right), max(y1, bottom)
+        else:
+            boxes.append([int(page), x0, y0, x1, y1])
+    return boxes[:MAX_BOXES]
 
 
 def node_id(document_id: str, text: str, occurrence: int) -> str:

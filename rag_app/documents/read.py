@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rag_app.config.sections import DocumentsSection
 
-READERS_VERSION = 6
+READERS_VERSION = 7
 """Part of each content hash: raise it when the output of readers or node parser changes, to read
 files again. Of a reader that another package adds, it is that package's version."""
 
@@ -66,20 +66,23 @@ def read(
 
 def document_of(file: SourceFile, text: str, metadata: Mapping[str, Any]) -> "Document":
     """Make a document of what `parse` made of a file."""
-    from llama_index.core.schema import Document  # 1 s, which a reading process does without
+    from rag_app.documents.laid_out import LaidOut  # 1 s, which a reading process does without
 
+    own = dict(metadata)
+    spans = own.pop("spans", [])
     named = {
-        "title": metadata["title"],
+        "title": own["title"],
         "path": file.path,
         "file_name": file.absolute.name,
-        **metadata,
+        **own,
         "root": str(file.root),
     }
     # LlamaIndex puts all that is not hidden before the text, for the embedder and the LLM alike.
     hidden = list(named)
-    return Document(
+    return LaidOut(
         id_=file.document_id,
         text=text,
+        spans=spans,
         metadata=named,
         excluded_embed_metadata_keys=hidden,
         excluded_llm_metadata_keys=hidden,
@@ -117,6 +120,8 @@ def parse(
         "content_hash": _hash(data, kind),
         # For the node parser, which tells each node its own.
         **({"places": reader.places} if reader.places else {}),
+        # They are of the text as it was read, and of no other.
+        **({"spans": reader.spans} if reader.spans and text == read_text else {}),
     }
 
 

@@ -5,7 +5,7 @@ origin: nothing in them is run or fetched, and what they unpack to, the text the
 time they take are counted while they are read (`Limits`).
 """
 
-from rag_app.documents.file_types.base import FileReader
+from rag_app.documents.file_types.base import FileReader, Span
 from rag_app.documents.file_types.kinds import READERS, file_type
 from rag_app.documents.file_types.limits import Budget, Limits, UnreadableFileError
 from rag_app.documents.file_types.pdf import PAGE_BREAK
@@ -16,6 +16,7 @@ __all__ = [
     "Budget",
     "FileReader",
     "Limits",
+    "Span",
     "UnreadableFileError",
     "file_type",
 ]

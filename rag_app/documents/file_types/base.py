@@ -15,6 +15,10 @@ from rag_app.documents.file_types.limits import (
 ReadInside = Callable[[Path, Budget], tuple[str, str]]
 """Returns the type and the text."""
 
+Span = tuple[float, ...]
+"""Where a stretch of a text stands on a page: start and end in the text, the page (from 1), and its
+box, x0, y0, x1, y1 in points from the page's top left corner."""
+
 
 class FileReader:
     """Base of the readers: a subclass turns a file into text and, where it has one, a title.
@@ -33,6 +37,8 @@ class FileReader:
         Where what was read last stands in the file, beyond what its headings tell, in order.
     read_inside
         Reads a file that is in another one as its own type; `kinds` sets it, which knows them all.
+    spans
+        Where the text that was read last stands on its pages, in order; empty for types without.
     """
 
     read_inside: ClassVar[ReadInside]
@@ -40,6 +46,7 @@ class FileReader:
     def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
         self._limits = limits
         self.places: list[Place] = []
+        self.spans: list[Span] = []
 
     def load(self, file: Path) -> tuple[str, str | None]:
         """Return a file's text and title.
