@@ -36,7 +36,7 @@ def serve(config: Config, say: Callable[[str], None]) -> None:
     listener = _listen(section.host, section.port)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    say(f"serving {config.vector_store.collection!r} on http://{shown}:{port}/v1, Ctrl-C ends it")
+    say(f"serving {config.vector_store.collection!r} on http://{shown}:{port}, Ctrl-C ends it")
     server = uvicorn.Server(
         uvicorn.Config(
             application,

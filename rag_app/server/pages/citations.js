@@ -49,7 +49,7 @@ function citation(source, open) {
 
 function show(link, source, open) {
   clearTimeout(waiting);
-  const text = source.text.trim().replace(/\s+/g, " ");
+  const text = source.text.replace(/^\s*#+\s+/gm, "").replace(/\s+/g, " ").trim();
   card.replaceChildren(
     h("strong", { dir: "auto" }, name(source)),
     h("small", {}, h("bdi", {}, visible(source.path)), source.page ? ` · ${t("page", { page: source.page })}` : ""),

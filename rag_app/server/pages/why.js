@@ -47,7 +47,7 @@ function question(turn) {
 function table(turn, open, scores) {
   const { ledger } = turn.rag;
   if (!ledger?.length) return h("p", { class: "muted" }, t("why.nothing"));
-  const heads = ["why.rank", "why.document", "why.score", ...(scores ? ["why.dense", "why.text"] : []), "why.fate"];
+  const heads = ["why.rank", "why.document", "why.fate", "why.score", ...(scores ? ["why.dense", "why.text"] : [])];
   const withTokens = ledger.some((entry) => entry.tokens !== null);
   if (withTokens) heads.push("why.tokens");
   const row = (entry) => {
@@ -56,9 +56,9 @@ function table(turn, open, scores) {
     return h("tr", {},
       h("td", {}, entry.rank),
       h("td", {}, source ? [h("span", { class: "cite" }, source.number), h("button", { type: "button", class: "link", onclick: () => open(source) }, shown)] : shown),
+      h("td", {}, h("span", { class: "fate", data: { fate: entry.fate } }, t(`fate.${entry.fate}`)), entry.reason ? h("small", {}, visible(entry.reason)) : ""),
       h("td", { class: "number" }, number(entry.score)),
       scores ? [h("td", { class: "number" }, place(scores.dense, entry.id)), h("td", { class: "number" }, place(scores.text, entry.id))] : "",
-      h("td", {}, h("span", { class: "fate", data: { fate: entry.fate } }, t(`fate.${entry.fate}`)), entry.reason ? h("small", {}, visible(entry.reason)) : ""),
       withTokens ? h("td", { class: "number" }, entry.tokens) : "");
   };
   return h("div", { class: "table", tabindex: "0", role: "region", "aria-label": t("why.found") },
