@@ -182,8 +182,14 @@ def quick_start() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-        # Frozen objects are not looked through when Python ends.
-        atexit.register(gc.freeze)
+        atexit.register(_end_quickly)
+
+
+def _end_quickly() -> None:
+    """Freeze all objects, which are then not looked through when Python ends."""
+    # triton's, which torch brings, would be reported as leaks on the terminal.
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 def say(*lines: str) -> None:

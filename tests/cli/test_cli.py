@@ -632,3 +632,10 @@ def test_python_dash_m_is_the_same_command() -> None:
         timeout=60,
     )
     assert ended.stdout == f"rag-app, version {__version__}\n"
+
+
+def test_a_command_that_loaded_torchs_compiler_ends_without_a_word() -> None:
+    pytest.importorskip("triton")
+    code = "from rag_app.cli.common import quick_start\nwith quick_start():\n import triton"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
