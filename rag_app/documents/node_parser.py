@@ -133,10 +133,10 @@ class NodeParser(LlamaIndexNodeParser):
             header that a part of a table repeats is before that.
         """
         whole = document.get_content(MetadataMode.NONE)
-        pieces = list(self._pieces(whole, str(document.metadata.get("type"))))
+        places = Places(document.metadata.get("places", ()), whole)
+        pieces = list(self._pieces(whole, str(document.metadata.get("type")), places))
         given = dict(document.metadata) if self.include_metadata else {}
         given.pop("places", None)
-        places = Places(document.metadata.get("places", ()), whole)
         metadata = {**given, "node_count": len(pieces)}
         spans = document.spans if isinstance(document, LaidOut) else []
         starts = [span[0] for span in spans]
@@ -162,12 +162,16 @@ class NodeParser(LlamaIndexNodeParser):
             _relate(nodes)
         return nodes
 
-    def _pieces(self, whole: str, kind: str) -> Iterator[Piece]:
+    def _pieces(self, whole: str, kind: str, places: Places) -> Iterator[Piece]:
         """Yield what becomes a node, white space around it left out."""
         outline = Outline(has_headings=kind != "text" and kind not in _BY_LINE)
         start = 0
         for part in _parts(whole):
-            sections = outline.sections(part)
+            sections = (
+                places.sections(part, start)
+                if kind == "code" and places.are_there
+                else outline.sections(part)
+            )
             for piece in self._grouper.pieces(part, sections, by_line=kind in _BY_LINE):
                 piece.start += start
                 piece.end += start

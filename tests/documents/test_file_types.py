@@ -116,7 +116,7 @@ def test_modification_time_is_utc(here: Path) -> None:
         ("a.csv", "csv"),
         ("a.tsv", "csv"),
         ("a.txt", "text"),
-        ("a.rst", "text"),
+        ("a.rst", "rst"),
         ("README", "text"),
         ("a.py", "code"),
         ("a.toml", "code"),

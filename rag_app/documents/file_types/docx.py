@@ -8,12 +8,13 @@ from pathlib import Path
 from rag_app.documents.file_types.base import FileReader
 from rag_app.documents.file_types.limits import Budget, UnreadableFileError
 from rag_app.documents.file_types.ooxml import Package, Target, name_of
+from rag_app.documents.file_types.tables import Table
 
 _BODY = "word/document.xml"
 
 
 class DocxReader(FileReader):
-    """The text of a Word document as Markdown: headings, lists, tables; heads, feet and notes."""
+    """A Word document as Markdown: headings, lists, tables; heads, feet, notes, comments."""
 
     def extract(self, file: Path, budget: Budget) -> tuple[str, str | None]:
         """Return the text of the paragraphs, and the title of the file's properties."""
@@ -31,6 +32,7 @@ class DocxReader(FileReader):
                 *package.names("word/footer"),
             ]:
                 package.parse(name, _WordText(budget, styles.levels))
+            package.parse("word/comments.xml", _Comments(budget))
             return budget.text.strip(), package.title()
 
 
@@ -68,10 +70,7 @@ class _WordText(Target):
         self._before = ""
         self._list_level = 0
         self._tables = 0
-        self._rows = 0
-        self._cells: list[str] = []
-        self._cell: list[str] = []
-        self._in_cells = 0
+        self._table = Table(budget)
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         """Begin a paragraph, a run, a table or what stands in it."""
@@ -100,7 +99,13 @@ class _WordText(Target):
             self._end_paragraph()
             self._tables += 1
             if self._tables == 1:
-                self._rows = 0
+                self._table = Table(self._budget)
+        elif self._tables == 1 and name == "tc":
+            self._table.begin_cell()
+        elif self._tables == 1 and name == "gridSpan":
+            self._table.span(_number(_attribute(attributes, "val")))
+        elif self._tables == 1 and name == "vMerge" and _attribute(attributes, "val") != "restart":
+            self._table.repeat_above()
 
     def end(self, tag: str) -> None:
         """End a run, its text, a cell, a row or a table."""
@@ -113,15 +118,12 @@ class _WordText(Target):
         elif name == "tbl":
             self._tables -= 1
             if not self._tables:
-                self._budget.write("\n")
+                self._budget.write(f"{self._table.text}\n")
         # Markdown has no table in a table: what is in an inner one is text of the outer cell.
         elif self._tables == 1 and name == "tc":
-            self._cells.append(" ".join("".join(self._cell).split()).replace("|", r"\|"))
-            self._cell.clear()
+            self._table.end_cell()
         elif self._tables == 1 and name == "tr":
-            if any(self._cells):
-                self._end_row()
-            self._cells.clear()
+            self._table.end_row()
 
     def data(self, data: str) -> None:
         """Take a run's text."""
@@ -134,9 +136,7 @@ class _WordText(Target):
 
     def _write(self, text: str) -> None:
         if self._tables:
-            self._cell.append(text)
-            self._in_cells += len(text)
-            self._budget.check_text(self._in_cells)
+            self._table.take(text)
             return
         if self._before:
             self._budget.write(self._before)
@@ -147,16 +147,51 @@ class _WordText(Target):
     def _end_paragraph(self) -> None:
         self._before, self._list_level = "", 0
         if self._tables:
-            self._cell.append(" ")
+            self._table.take(" ")
         elif not self._ended:
             self._budget.write("\n\n")
             self._ended = True
 
-    def _end_row(self) -> None:
-        self._rows += 1
-        self._budget.write(f"| {' | '.join(self._cells)} |\n")
-        if self._rows == 1:
-            self._budget.write("|" + " --- |" * len(self._cells) + "\n")
+
+class _Comments(Target):
+    """Writes comments, each with who made it."""
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__()
+        self._budget = budget
+        self._author = ""
+        self._pieces: list[str] = []
+        self._in_text = False
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """Begin a comment or its text."""
+        super().start(tag, attributes)
+        name = _word_name(tag)
+        if name == "comment":
+            self._author = " ".join(_attribute(attributes, "author").split())[:100]
+        elif name == "p":
+            self._pieces.append(" ")
+        self._in_text = name == "t"
+
+    def end(self, tag: str) -> None:
+        """End it."""
+        super().end(tag)
+        self._in_text = False
+        if _word_name(tag) == "comment":
+            said = " ".join("".join(self._pieces).split())
+            self._pieces.clear()
+            by = f" by {self._author}" if self._author else ""
+            self._budget.write(f"[Comment{by}: {said}]\n\n" if said else "")
+
+    def data(self, data: str) -> None:
+        """Take text."""
+        if self._in_text:
+            self._budget.check_text(len(data))
+            self._pieces.append(data)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 1
 
 
 def _level(name: str) -> int:

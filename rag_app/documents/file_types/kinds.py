@@ -5,19 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rag_app.documents.file_types.archive import ArchiveReader
+from rag_app.documents.file_types.asciidoc import AsciiDocReader
 from rag_app.documents.file_types.base import FileReader
+from rag_app.documents.file_types.code import CodeReader
 from rag_app.documents.file_types.doc import DocReader
 from rag_app.documents.file_types.docx import DocxReader
 from rag_app.documents.file_types.encodings import encoding_of
 from rag_app.documents.file_types.epub import EpubReader
 from rag_app.documents.file_types.html import HTMLReader
+from rag_app.documents.file_types.latex import LatexReader
 from rag_app.documents.file_types.limits import Budget, UnreadableFileError
 from rag_app.documents.file_types.mail import MailReader, MboxReader
 from rag_app.documents.file_types.msg import MsgReader
 from rag_app.documents.file_types.odf import OdpReader, OdsReader, OdtReader
+from rag_app.documents.file_types.org import OrgReader
 from rag_app.documents.file_types.pdf import PDFReader
 from rag_app.documents.file_types.pptx import PptxReader
 from rag_app.documents.file_types.records import CSVReader, JSONReader, NotebookReader
+from rag_app.documents.file_types.rst import RstReader
 from rag_app.documents.file_types.rtf import RtfReader
 from rag_app.documents.file_types.sniff import HEAD, advice_for, type_by_content
 from rag_app.documents.file_types.text import MarkdownReader, TextReader
@@ -37,19 +42,45 @@ class _Kind:
 
 
 _CODE = (
-    *(".py", ".pyi", ".js", ".jsx", ".ts", ".tsx", ".java", ".kt", ".go", ".rs", ".swift"),
+    *(
+        ".py",
+        ".pyi",
+        ".js",
+        ".jsx",
+        ".mjs",
+        ".cjs",
+        ".ts",
+        ".tsx",
+        ".java",
+        ".kt",
+        ".go",
+        ".rs",
+        ".swift",
+    ),
     *(".c", ".h", ".cc", ".cpp", ".hpp", ".cs", ".rb", ".php", ".scala", ".lua", ".pl", ".r"),
     *(".sh", ".bash", ".sql", ".toml", ".yaml", ".yml", ".ini", ".cfg", ".css"),
     *(".proto", ".tf", ".mk", ".cmake"),
 )
 _XML = (
-    *(".xml", ".svg", ".rss", ".atom", ".opml", ".docbook", ".dbk", ".tei", ".dita", ".ditamap"),
+    *(
+        ".xml",
+        ".svg",
+        ".fb2",
+        ".rss",
+        ".atom",
+        ".opml",
+        ".docbook",
+        ".dbk",
+        ".tei",
+        ".dita",
+        ".ditamap",
+    ),
     *(".xsd", ".xsl", ".xslt", ".wsdl", ".kml", ".gpx", ".resx", ".plist", ".xlf", ".xliff"),
     *(".xbrl", ".jats", ".nxml", ".musicxml"),
 )
 _KINDS = {
     "text": _Kind(TextReader),
-    "code": _Kind(TextReader, _CODE),
+    "code": _Kind(CodeReader, _CODE),
     "markdown": _Kind(MarkdownReader, (".md", ".markdown", ".mdx")),
     "html": _Kind(HTMLReader, (".html", ".htm", ".xhtml")),
     "pdf": _Kind(PDFReader, (".pdf",), is_binary=True),
@@ -68,6 +99,10 @@ _KINDS = {
     "doc": _Kind(DocReader, (".doc", ".dot"), is_binary=True),
     "rtf": _Kind(RtfReader, (".rtf",), is_binary=True),
     "xml": _Kind(XmlReader, _XML),
+    "asciidoc": _Kind(AsciiDocReader, (".adoc", ".asciidoc", ".asc")),
+    "rst": _Kind(RstReader, (".rst", ".rest")),
+    "org": _Kind(OrgReader, (".org",)),
+    "latex": _Kind(LatexReader, (".tex", ".latex", ".ltx")),
     "csv": _Kind(CSVReader, (".csv", ".tsv")),
     "json": _Kind(JSONReader, (".json", ".jsonl", ".ndjson")),
     "notebook": _Kind(NotebookReader, (".ipynb",)),

@@ -20,6 +20,8 @@ class Table:
         self._kept = 0
         self._cells: list[str] = []
         self._cell: list[str] = []
+        self._last: list[str] = []
+        self._repeats = False
         self._span = (1, 1)
         # By column: how many rows more a cell from above goes on, and its text.
         self._above: dict[int, tuple[int, str]] = {}
@@ -35,6 +37,14 @@ class Table:
         self._cell.clear()
         self._span = (max(1, min(columns, _MAX_SPAN)), max(1, min(rows, 10**6)))
 
+    def span(self, columns: int) -> None:
+        """Let the cell go over several columns, where that is said within it."""
+        self._span = (max(1, min(columns, _MAX_SPAN)), 1)
+
+    def repeat_above(self) -> None:
+        """Let the cell be a part of the one above it."""
+        self._repeats = True
+
     def take(self, text: str) -> None:
         """Take text of a cell."""
         self._count(len(text))
@@ -44,6 +54,9 @@ class Table:
         """End a cell."""
         text = " ".join("".join(self._cell).split()).replace("|", r"\|")
         columns, rows = self._span
+        if self._repeats and len(self._cells) < len(self._last):
+            text = self._last[len(self._cells)]
+        self._repeats = False
         for _ in range(columns):
             self._count(len(text))
             if rows > 1:
@@ -59,6 +72,7 @@ class Table:
             self._lines.append(f"| {' | '.join(self._cells)} |\n")
             if len(self._lines) == 1:
                 self._lines.append("|" + " --- |" * len(self._cells) + "\n")
+        self._last = list(self._cells)
         self._cells.clear()
 
     def _fill_from_above(self) -> None:

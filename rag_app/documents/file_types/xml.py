@@ -9,7 +9,7 @@ from rag_app.documents.file_types.encodings import encoding_of
 from rag_app.documents.file_types.limits import Budget, UnreadableFileError
 from rag_app.documents.file_types.ooxml import Target, name_of
 
-_HEADINGS = {"title", "head", "heading"}
+_HEADINGS = {"title", "head", "heading", "book-title"}
 _PROSE = {
     *("p", "para", "simpara", "v", "l", "li", "listitem", "programlisting", "screen", "code"),
     *("abstract", "description", "summary", "content", "text", "desc", "note", "term", "subtitle"),
@@ -114,7 +114,9 @@ class _Xml(Target):
         if self._dropped:
             self._dropped -= 1
         elif name not in _INLINE:
-            self._end_text(name)
+            # A title of paragraphs, as FictionBook's are.
+            in_title = name == "p" and "title" in self._names[-2:-1]
+            self._end_text("title" if in_title else name)
             self._names.pop()
             self._sections -= name in _SECTIONS
 
