@@ -49,6 +49,11 @@ class DocumentsSection(Section):
     clock."""
     max_memory_mb: float = Field(default=1000.0, ge=100)
     """Skip files that take more megabytes (10^6 bytes) of memory to read (Linux)."""
+    ocr: Literal["off", "auto", "tesseract", "rapidocr"] = "off"
+    """Read the words in pictures and scanned PDFs: "tesseract" (of the system), "rapidocr" (extra
+    "ocr"), "auto": the first of them that is there."""
+    ocr_languages: str = Field(default="eng", pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$")
+    """Of the pictures, as Tesseract names them, e.g. "eng+deu"."""
     workers: int | None = Field(default=None, ge=1)
     """Processes that read files at the same time; unset: half as many as there are processors, but
     2 to 8."""

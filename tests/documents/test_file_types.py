@@ -377,7 +377,7 @@ BAD: list[tuple[str, str, Callable[[], bytes], str]] = [
     ("binary named as text", "a.txt", lambda: b"PNG\x00\x00", "binary"),
     ("no text", "a.txt", lambda: bytes(range(1, 256)) * 9, "not UTF-8 (byte 0x80 at 127), nor"),
     ("encrypted PDF", "a.pdf", encrypted_pdf, "encrypted: it asks for a password"),
-    ("PDF of pictures", "a.pdf", empty_pdf, "no text in it: scanned pages need OCR"),
+    ("PDF of pictures", "a.pdf", empty_pdf, "no text in it, but scanned pages: OCR would read it"),
     ("half a PDF", "a.pdf", lambda: pdf_bytes("Text.")[:400], "truncated or damaged"),
     ("text named as PDF", "a.pdf", lambda: b"not a PDF", "truncated or damaged"),
     (

@@ -80,7 +80,7 @@ def test_attachments_are_read_by_their_readers(tmp_path: Path) -> None:
     assert "Grüße" in text
     assert "## Attached mail\n\nFrom: Müller" in text
     assert "It was said before." in text
-    assert [w for w in warned if "photo.jpg is left out: binary: no reader for .jpg" in w]
+    assert [w for w in warned if "photo.jpg is left out: a picture: OCR would read it" in w]
     assert [w for w in warned if "broken.docx is left out" in w]
     assert "\f" not in text
 

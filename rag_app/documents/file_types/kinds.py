@@ -17,9 +17,9 @@ from rag_app.documents.file_types.latex import LatexReader
 from rag_app.documents.file_types.limits import Budget, UnreadableFileError
 from rag_app.documents.file_types.mail import MailReader, MboxReader
 from rag_app.documents.file_types.msg import MsgReader
+from rag_app.documents.file_types.ocr import ImageReader, ScannedPdfReader
 from rag_app.documents.file_types.odf import OdpReader, OdsReader, OdtReader
 from rag_app.documents.file_types.org import OrgReader
-from rag_app.documents.file_types.pdf import PDFReader
 from rag_app.documents.file_types.pptx import PptxReader
 from rag_app.documents.file_types.records import CSVReader, JSONReader, NotebookReader
 from rag_app.documents.file_types.rst import RstReader
@@ -78,12 +78,14 @@ _XML = (
     *(".xsd", ".xsl", ".xslt", ".wsdl", ".kml", ".gpx", ".resx", ".plist", ".xlf", ".xliff"),
     *(".xbrl", ".jats", ".nxml", ".musicxml"),
 )
+_IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif")
 _KINDS = {
     "text": _Kind(TextReader),
     "code": _Kind(CodeReader, _CODE),
     "markdown": _Kind(MarkdownReader, (".md", ".markdown", ".mdx")),
     "html": _Kind(HTMLReader, (".html", ".htm", ".xhtml")),
-    "pdf": _Kind(PDFReader, (".pdf",), is_binary=True),
+    "pdf": _Kind(ScannedPdfReader, (".pdf",), is_binary=True),
+    "image": _Kind(ImageReader, _IMAGES, is_binary=True),
     "docx": _Kind(DocxReader, (".docx",), is_binary=True),
     "pptx": _Kind(PptxReader, (".pptx",), is_binary=True),
     "xlsx": _Kind(XlsxReader, (".xlsx", ".xlsm"), is_binary=True),

@@ -38,6 +38,9 @@ class Limits:
         Of the reading thread's own processor time, so that a busy machine skips no file.
     memory
         Bytes that a process takes which reads it, besides what it took before.
+    ocr, ocr_languages
+        What reads pictures ("off", "auto", "tesseract", "rapidocr"), and their languages, as
+        Tesseract names them ("eng+deu").
     """
 
     file_size: int = 50_000_000
@@ -45,6 +48,8 @@ class Limits:
     unpacked: int = 100_000_000
     seconds: float = 25.0
     memory: int = 1_000_000_000
+    ocr: str = "off"
+    ocr_languages: str = "eng"
 
 
 def too_large(size: int, most: int) -> str:
