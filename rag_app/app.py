@@ -38,7 +38,7 @@ from rag_app.milvus.store import find_index, open_store
 from rag_app.overrides import changed_sampling, with_overrides
 from rag_app.parts import Part
 from rag_app.retrieval.reranker import build_reranker
-from rag_app.retrieval.retriever import Retriever, make_index
+from rag_app.retrieval.retriever import Retriever, make_gathering, make_index
 from rag_app.runner import Runner
 from rag_app.schema import IngestReport
 from rag_app.search.modes import find_mode
@@ -85,6 +85,7 @@ class RagApp:
         self._ingests = SerialRuns()
         self.answers_by_llm = llm is not None or config.llm.backend != "extractive"
         self._runner = Runner()
+        self._together = make_gathering()
         self._store = Part(self._hold, lambda store: _let_go(store, config))
         if isinstance(embedder, BatchingEmbedder):  # another app's, which closes it
             shared = embedder
@@ -135,6 +136,7 @@ class RagApp:
         # First whoever uses the parts, then the parts, those that others use last.
         self._runner.drain(drain)
         self._ingests.close()
+        self._together.close(wait=False)  # what hangs in Milvus ends when that is closed
         for part in (self._llm, self._extractor, self._reranker, self._embedder, self._store):
             part.close()
         self._others.close()
@@ -330,8 +332,16 @@ class RagApp:
     def _retriever(self, config: Config, filters: MetadataFilters | None = None) -> Retriever:
         store = self._store()  # before a model loads for seconds
         embedder = self.embedder if find_mode(config.retrieval.mode).needs_vectors else None
-        others, reranker = self._others.of, self._reranker()
-        return Retriever(store, embedder, config.retrieval, reranker, filters, self._runner, others)
+        return Retriever(
+            store,
+            embedder,
+            config.retrieval,
+            self._reranker(),
+            filters,
+            runner=self._runner,
+            embedder_of=self._others.of,
+            together=self._together,
+        )
 
     def _both(
         self, config: Config, filters: MetadataFilters | None, *, streaming: bool = False

@@ -21,6 +21,7 @@ from llama_index_instrumentation import get_dispatcher
 from rag_app.config.sections import RetrievalSection
 from rag_app.embedding.base import Embedder
 from rag_app.errors import CollectionChangedError
+from rag_app.gathering import Gathering
 from rag_app.milvus.collection import CollectionStore
 from rag_app.questions import check_question
 from rag_app.recipe import Remade
@@ -34,6 +35,19 @@ _DISPATCHER = get_dispatcher(__name__)
 
 TOGETHER = 100
 """Questions whose nodes are held at the same time, however many are asked."""
+
+
+SEARCHES = 16
+"""Calls of Milvus that run at the same time, for questions that cannot share one: as many as the
+steps of a `Runner`."""
+
+Joined = tuple[str, Sequence[float] | None]
+"""A question and its vector."""
+
+
+def make_gathering() -> Gathering[Joined, list[NodeWithScore]]:
+    """Return where the questions of many retrievers over one collection meet."""
+    return Gathering("rag_app-search", SEARCHES)
 
 
 class CollectionIndex(Remade, VectorStoreIndex):
@@ -75,6 +89,9 @@ class Retriever(Remade, BaseRetriever):
     embedder_of
         Tells what embeds questions for a collection that the store's name means by now; None: the
         same embedder.
+    together
+        Where questions that are asked at the same time meet, to be searched for in one call of
+        Milvus; None: those of this retriever alone.
     """
 
     def __init__(
@@ -86,6 +103,7 @@ class Retriever(Remade, BaseRetriever):
         filters: MetadataFilters | None = None,
         runner: Runner | None = None,
         embedder_of: Callable[[CollectionStore], Embedder] | None = None,
+        together: "Gathering[Joined, list[NodeWithScore]] | None" = None,
     ) -> None:
         super().__init__()
         self._embedder_of = embedder_of
@@ -99,6 +117,9 @@ class Retriever(Remade, BaseRetriever):
         self._search = section.model_copy(update={"similarity_top_k": fetched})
         both = [each for each in (parse_filter(section.filter), filters) if each is not None]
         self._filters = MetadataFilters(filters=both) if len(both) > 1 else next(iter(both), None)
+        self._together = together or make_gathering()
+        like = self._filters.model_dump_json() if self._filters else ""
+        self._kind = (self._search.model_dump_json(), like)
 
     def retrieve_each(self, questions: Sequence[str]) -> Iterator[list[NodeWithScore]]:
         """Retrieve for many questions, `TOGETHER` embedded and searched at a time.
@@ -180,9 +201,7 @@ class Retriever(Remade, BaseRetriever):
         if not vector and (embedder := self._embedder_for(store)) is not None:
             vector = embedder.get_agg_embedding_from_queries(query.embedding_strs)
             self._keep(query, embedder, vector)
-        vectors = [vector] if vector and self._needs_vectors else []
-        (nodes,) = self._find(store, Asked([query.query_str], vectors))
-        return self._refine(store, query, nodes)
+        return self._refine(store, query, self._found(store, query.query_str, vector))
 
     def _embedder_for(self, store: CollectionStore) -> Embedder | None:
         """Return what embeds a collection's questions; None where it needs no vectors."""
@@ -201,6 +220,20 @@ class Retriever(Remade, BaseRetriever):
         """
         if embedder is self._embedder:
             query.embedding = vector
+
+    def _found(
+        self, store: CollectionStore, question: str, vector: list[float] | None
+    ) -> list[NodeWithScore]:
+        """Search for a question's nodes, together with those of others that are asked by now."""
+        vector = vector if self._needs_vectors else None
+        # One whose vector is not the model's own must not spoil the others' call.
+        kind = (id(store), *self._kind, len(vector or ()))
+
+        def find(asked: Sequence[Joined]) -> list[list[NodeWithScore]]:
+            vectors = [each for _, each in asked if each]
+            return self._find(store, Asked([text for text, _ in asked], vectors))
+
+        return self._together.join((question, vector), find, kind).result()
 
     def _find(self, store: CollectionStore, asked: Asked) -> list[list[NodeWithScore]]:
         return store.find(asked, self._search, filters=self._filters, each_once=True)

@@ -57,6 +57,8 @@ def _listen(host: str, port: int) -> socket.socket:
         # Or the port of a server that has just ended could not be had again for a minute.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        # Before anyone is told of it: who comes before uvicorn does then waits, and is not refused.
+        listener.listen()
     # UnicodeError: a name that cannot be encoded for DNS.
     except (OSError, UnicodeError) as error:
         raise InputError(

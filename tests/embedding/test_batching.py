@@ -12,8 +12,9 @@ import pytest
 from pydantic import PrivateAttr
 
 from rag_app.embedding.base import Embedder
-from rag_app.embedding.batching import MOST_TOGETHER, BatchingEmbedder
+from rag_app.embedding.batching import BatchingEmbedder
 from rag_app.errors import ClosedError
+from rag_app.gathering import MOST_TOGETHER
 from tests.conftest import FakeEmbedder
 
 QUESTIONS = [f"What does {'very ' * (number % 7)}parameter {number} mean?" for number in range(40)]
@@ -60,6 +61,10 @@ def wait_for(what: Any) -> None:
         time.sleep(0.005)
 
 
+def waiting(together: BatchingEmbedder) -> int:
+    return len(together._gathering._waiting[None])
+
+
 def test_what_comes_while_one_batch_is_embedded_is_the_next(
     slow: Slow, together: BatchingEmbedder
 ) -> None:
@@ -67,7 +72,7 @@ def test_what_comes_while_one_batch_is_embedded_is_the_next(
         first = threads.submit(together.get_query_embedding, "first")
         wait_for(lambda: slow.batches)
         others = [threads.submit(together.get_query_embedding, text) for text in QUESTIONS[:7]]
-        wait_for(lambda: len(together._batches._waiting) == 7)
+        wait_for(lambda: waiting(together) == 7)
         slow.go()
         assert [each.result() for each in others] == slow.embed_queries(QUESTIONS[:7])
     assert first.result() == slow.embed_queries(["first"])[0]
@@ -85,7 +90,7 @@ def test_threads_and_event_loops_share_a_batch(slow: Slow, together: BatchingEmb
         loops = [
             threads.submit(asyncio.run, ask(some)) for some in (QUESTIONS[:20], QUESTIONS[20:])
         ]
-        wait_for(lambda: len(together._batches._waiting) == 40)
+        wait_for(lambda: waiting(together) == 40)
         slow.go()
         vectors = [vector for loop in loops for vector in loop.result()]
         plain.result()
@@ -95,16 +100,16 @@ def test_threads_and_event_loops_share_a_batch(slow: Slow, together: BatchingEmb
 
 def test_a_batch_is_bounded(slow: Slow, together: BatchingEmbedder) -> None:
     texts = [f"question {number}" for number in range(MOST_TOGETHER + 5)]
-    waiting = [together._batches.join(text) for text in texts]
+    waiting = [together._joined(text) for text in texts]
     slow.go()
     assert [each.result(30) for each in waiting] == slow.embed_queries(texts)
     assert max(map(len, slow.batches[:-1])) <= MOST_TOGETHER
 
 
 def test_a_text_that_fails_fails_alone(slow: Slow, together: BatchingEmbedder) -> None:
-    first = together._batches.join("first")
+    first = together._joined("first")
     wait_for(lambda: slow.batches)
-    good, bad = together._batches.join("good"), together._batches.join("poison")
+    good, bad = together._joined("good"), together._joined("poison")
     slow.go()
     assert good.result(30) == slow.embed_queries(["good"])[0]
     with pytest.raises(ValueError, match="no model takes"):
@@ -119,10 +124,10 @@ def test_who_went_away_is_not_embedded(slow: Slow, together: BatchingEmbedder) -
             async with asyncio.timeout(0.05):
                 await together.aget_query_embedding("given up")
 
-    together._batches.join("first")
+    together._joined("first")
     wait_for(lambda: slow.batches)
     asyncio.run(give_up())
-    after = together._batches.join("after")
+    after = together._joined("after")
     slow.go()
     after.result(30)
     assert slow.batches == [["first"], ["after"]]
@@ -130,9 +135,9 @@ def test_who_went_away_is_not_embedded(slow: Slow, together: BatchingEmbedder) -
 
 def test_after_close_there_is_a_clear_error(slow: Slow, together: BatchingEmbedder) -> None:
     before = set(threading.enumerate())
-    first = together._batches.join("first")
+    first = together._joined("first")
     wait_for(lambda: slow.batches)
-    left = together._batches.join("left")
+    left = together._joined("left")
     closing = threading.Thread(target=together.close)
     closing.start()
     with pytest.raises(ClosedError):

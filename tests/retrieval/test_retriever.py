@@ -1,6 +1,7 @@
 """Dense, text, hybrid and varied search over a real Milvus Lite, and what comes after it."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,9 +9,13 @@ from typing import Any
 
 import pytest
 from llama_index.core.schema import NodeWithScore, QueryBundle
-from llama_index.core.vector_stores.types import VectorStoreQueryMode
+from llama_index.core.vector_stores.types import (
+    MetadataFilter,
+    MetadataFilters,
+    VectorStoreQueryMode,
+)
 
-from rag_app import build_index, build_query_engine, build_retriever, ingest
+from rag_app import RagApp, build_index, build_query_engine, build_retriever, ingest
 from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.config.sections import Config
 from rag_app.doctor import examine
@@ -221,6 +226,60 @@ def test_many_questions_find_what_each_finds_alone(build: Build) -> None:
         together = [paths(nodes) for nodes in retriever.retrieve_each(questions)]
         assert together == [paths(retriever.retrieve(question)) for question in questions]
     assert list(build().retrieve_each([])) == []
+
+
+def waiting(app: RagApp) -> int:
+    return sum(map(len, list(app._together._waiting.values())))
+
+
+async def test_questions_asked_together_are_one_search_but_for_their_filters(
+    build: Build, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build()  # ingests
+    asked: list[tuple[str, int]] = []
+    may_go = threading.Event()
+    find = CollectionStore.find
+
+    def seen(self: CollectionStore, questions: Asked, *args: Any, **kwargs: Any) -> Any:
+        asked.append((str(kwargs["filters"] or ""), len(questions.questions)))
+        assert may_go.wait(30)
+        return find(self, questions, *args, **kwargs)
+
+    texts = ["efConstruction", "clusters", "the dough"]
+    with RagApp(make_config()) as app:
+        filters = [
+            MetadataFilters(filters=[MetadataFilter(key="type", value=kind)])
+            for kind in ("markdown", "text")
+        ]
+        expected = [
+            [node.node_id for node in app.retriever(filters=each).retrieve(text)]
+            for each in (None, *filters)
+            for text in texts
+        ]
+        monkeypatch.setattr(CollectionStore, "find", seen)
+        first = asyncio.ensure_future(app.retriever().aretrieve("first"))
+        async with asyncio.timeout(30):
+            while not asked:
+                await asyncio.sleep(0.01)
+        # A retriever each, as a server makes them.
+        others = asyncio.gather(
+            *(
+                app.retriever(filters=each).aretrieve(text)
+                for each in (None, *filters)
+                for text in texts
+            )
+        )
+        async with asyncio.timeout(30):
+            while sum(number for _, number in asked) + waiting(app) < 10:
+                await asyncio.sleep(0.01)
+        may_go.set()
+        await first
+        found = [[node.node_id for node in nodes] for nodes in await others]
+    assert found == expected
+    assert asked[0] == ("", 1)
+    assert ("", 3) in asked
+    assert sum(number for _, number in asked) == 10
+    assert len(asked) <= 6
 
 
 def test_many_questions_are_held_a_few_at_a_time(
