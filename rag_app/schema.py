@@ -338,3 +338,35 @@ class VerifyReport(Record):
     def ok(self) -> bool:
         """Whether nothing is wrong (any more)."""
         return all(problem.repaired for problem in self.problems)
+
+
+@dataclass(frozen=True)
+class PromoteReport(Record):
+    """What copying a collection to another Milvus did; it has been found equal.
+
+    Attributes
+    ----------
+    written, deleted
+        Rows, by this run; less than all if it went on with what an earlier one had copied.
+    samples
+        Rows that were compared one by one, and whose neighbours both were asked for.
+    same_searches, overlap
+        How many of these found the same rows but for ties, and which share of rows both found.
+    missing
+        What the target cannot do.
+    seconds
+        "copy", "index", "compare", "total".
+    """
+
+    source: str
+    target: str
+    collection: str
+    documents: int
+    rows: int
+    written: int
+    deleted: int
+    samples: int
+    same_searches: int
+    overlap: float
+    missing: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)

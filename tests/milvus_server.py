@@ -1,4 +1,4 @@
-"""A real Milvus server for a file of tests, from scripts/start-milvus.sh.
+"""A real Milvus server for a file of tests, from scripts/start-milvus.sh, and a shared Lite.
 
 Its ports are fixed, so only one runs on a machine: the processes that share the tests take turns.
 """
@@ -6,9 +6,12 @@ Its ports are fixed, so only one runs on a machine: the processes that share the
 import fcntl
 import os
 import platform
+import shutil
 import socket
 import subprocess
+import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+_LITE = Path(sys.executable).with_name("milvus-lite")
 SCRIPT = Path(__file__).parent.parent / "scripts" / "start-milvus.sh"
 
 
@@ -73,3 +77,27 @@ def store_overrides(request: pytest.FixtureRequest, here: Path) -> dict[str, str
         "retrieval.mode": "dense",  # it is older than Milvus's counting of words
         "vector_store.collection": f"test_{uuid.uuid4().hex[:12]}",
     }
+
+
+@pytest.fixture(scope="module")
+def shared_lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URI of a Milvus Lite that runs as a server of its own."""
+    if not _LITE.exists():
+        pytest.skip(f"there is no {_LITE}")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("shared")
+    options = ["--data-dir", str(folder), "--host", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(
+        [_LITE, "server", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as server:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and server.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+        server.kill()
+    shutil.rmtree(folder)

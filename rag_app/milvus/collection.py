@@ -32,7 +32,7 @@ from rag_app.milvus.rows import DocumentRows, Span, StoredDocument, batches
 from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD, MilvusSearch, Words
 from rag_app.milvus.words import TERMS_FIELD, WORDS_FIELD, fit
 from rag_app.search.copies import choose
-from rag_app.search.modes import Asked, find_mode, named_by_llama_index
+from rag_app.search.modes import Asked, Hit, find_mode, named_by_llama_index
 from rag_app.search.terms import TermAnalyzer
 
 T = TypeVar("T", bound=Collection[Any])
@@ -214,6 +214,11 @@ class CollectionStore(DocumentRows):
         return self._noticed(
             lambda store: store._find(asked, section, filters, each_once=each_once)
         )
+
+    def nearest(self, vectors: Sequence[Sequence[float]], limit: int) -> list[list[Hit]]:
+        """Return the ids and scores of the rows nearest to each vector, best first."""
+        asked = Asked([""] * len(vectors), [list(each) for each in vectors])
+        return self._search.search_vectors(asked, limit)
 
     def documents(self, filters: MetadataFilters | None = None) -> dict[str, StoredDocument]:
         """Return the documents as `DocumentRows` does, also after another process changed them."""

@@ -12,13 +12,14 @@ from typing import Any
 
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores.types import MetadataFilters
+from llama_index.core.vector_stores.utils import metadata_dict_to_node
 
 from rag_app.config.sections import VectorStoreSection
 from rag_app.milvus.expression import to_expression
 from rag_app.milvus.kept import Kept
 from rag_app.milvus.lite_check import position
 from rag_app.milvus.lite_files import collection_folder
-from rag_app.milvus.literals import quoted
+from rag_app.milvus.literals import among, quoted
 from rag_app.milvus.node_store import BATCH_SIZE, MilvusStore, check_options
 from rag_app.milvus.search import VECTOR_FIELD
 
@@ -77,6 +78,23 @@ class StoredRow:
     vector: list[float]
 
 
+@dataclass(frozen=True)
+class RowOf:
+    """What tells a row from others: whose it is, and of which version of its file.
+
+    Attributes
+    ----------
+    text
+        Of a row that another program wrote; empty for one that an ingest made.
+    """
+
+    id: str
+    document_id: str
+    content_hash: str
+    is_ours: bool
+    text: str = ""
+
+
 class DocumentRows(MilvusStore):
     """The documents of an open collection, without searching."""
 
@@ -131,6 +149,57 @@ class DocumentRows(MilvusStore):
         return [
             StoredRow(row["id"], row["text"], row[VECTOR_FIELD]) for row in rows if is_ours(row)
         ]
+
+    def row_heads(self, column: str = "", values: Sequence[str] = ()) -> Iterator[RowOf]:
+        """Yield what tells rows apart: of those with one of these values in a column, or of all."""
+        expression = among(column, values) if column else 'id != ""'
+        others = []
+        for row in self._rows(expression, ["id", *_DOCUMENT_FIELDS]):
+            if is_ours(row):
+                yield RowOf(row["id"], row["doc_id"], row["content_hash"], is_ours=True)
+            else:
+                others.append(row["id"])
+        # Their ids say nothing of what is in them.
+        for start in range(0, len(others), BATCH_SIZE):
+            for row in self._rows(
+                among("id", others[start : start + BATCH_SIZE]), ["id", "doc_id", "text"]
+            ):
+                yield RowOf(row["id"], row["doc_id"], "", is_ours=False, text=row["text"])
+
+    def whole_nodes(
+        self, column: str, values: Sequence[str], *, ours: bool
+    ) -> Iterator[list[TextNode]]:
+        """Yield nodes with their vectors, those of ingests or those of other programs, by pages.
+
+        Rows of other programs that LlamaIndex did not write are no nodes, and are left out.
+        """
+        return self._pages_of_nodes(among(column, values), ours=ours, vectors=True)
+
+    def pages_of_nodes(self, *, vectors: bool = False) -> Iterator[list[TextNode]]:
+        """Yield all nodes, by pages."""
+        return self._pages_of_nodes('id != ""', ours=None, vectors=vectors)
+
+    def sample(self, most: int) -> list[TextNode]:
+        """Return nodes that stand for all: ids are digests, so that the first ones are a draw."""
+        return next(self.pages_of_nodes(), [])[:most]
+
+    def _pages_of_nodes(
+        self, expression: str, *, ours: bool | None, vectors: bool
+    ) -> Iterator[list[TextNode]]:
+        fields = ["id", "text", "_node_content", "_node_type", *_DOCUMENT_FIELDS]
+        page: list[TextNode] = []
+        for row in self._rows(expression, [*fields, VECTOR_FIELD] if vectors else fields):
+            if ours not in {None, is_ours(row)} or not row.get("_node_content"):
+                continue
+            node = metadata_dict_to_node(dict(row), text=row["text"])
+            if isinstance(node, TextNode):
+                node.embedding = row[VECTOR_FIELD] if vectors else None
+                page.append(node)
+            if len(page) == BATCH_SIZE:
+                yield page
+                page = []
+        if page:
+            yield page
 
     def nodes_of(self, document_id: str) -> list[TextNode]:
         """Return a document's nodes in document order."""

@@ -1,12 +1,6 @@
 """Which Milvus it is, and what it can do: Milvus Lite as a server of its own is still Lite."""
 
 import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,38 +22,14 @@ from rag_app.milvus.stored_documents import list_documents, remove_documents
 from tests.conftest import MakeConfig, make_files
 from tests.milvus.test_store import node
 
-COMMAND = Path(sys.executable).with_name("milvus-lite")
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URI of a Milvus Lite that runs as a server of its own."""
-    if not COMMAND.exists():
-        pytest.skip(f"there is no {COMMAND}")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("shared")
-    options = ["--data-dir", str(folder), "--host", "127.0.0.1", "--port", str(port)]
-    with subprocess.Popen(
-        [COMMAND, "server", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as server:
-        until = time.monotonic() + 60
-        while time.monotonic() < until and server.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-        server.kill()
-    shutil.rmtree(folder)
-
 
 @pytest.fixture
-def config(shared: str, make_config: MakeConfig, request: pytest.FixtureRequest) -> Config:
+def config(shared_lite: str, make_config: MakeConfig, request: pytest.FixtureRequest) -> Config:
     name = request.node.name.split("[")[0]
     small = {"chunking.size": 40, "chunking.overlap": 0}
-    return make_config(**{"vector_store.uri": shared, "vector_store.collection": name, **small})
+    return make_config(
+        **{"vector_store.uri": shared_lite, "vector_store.collection": name, **small}
+    )
 
 
 def test_a_shared_lite_is_known_by_its_version(config: Config) -> None:
@@ -141,11 +111,11 @@ def test_a_row_written_again_has_only_what_it_has_now(config: Config, docs: Path
 
 @pytest.mark.usefixtures("fake_embedder")
 def test_an_index_of_a_shared_lite_has_the_parameters_that_were_asked_for(
-    config: Config, docs: Path, make_config: MakeConfig, shared: str
+    config: Config, docs: Path, make_config: MakeConfig, shared_lite: str
 ) -> None:
     ingest(config, [docs])
     name = config.vector_store.collection
-    section = {"vector_store.uri": shared, "vector_store.collection": name}
+    section = {"vector_store.uri": shared_lite, "vector_store.collection": name}
     hnsw = make_config(**section, **{"index.type": "HNSW", "index.params": {"M": 7}})
     assert apply_index(hnsw).changes
     shown = show_index(hnsw)
