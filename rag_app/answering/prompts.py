@@ -176,4 +176,7 @@ def number_sources(nodes: Sequence["NodeWithScore"]) -> list[Source]:
 
 
 def _path(node: "NodeWithScore") -> str:
+    # Of a page of the web its address, not the file that it is kept in.
+    if url := node.metadata.get("url"):
+        return str(url)
     return str(node.metadata.get("path", node.node.ref_doc_id or node.node.node_id))

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     "  rag-app ingest docs/ --prune --dry-run\n"
     "  rag-app ingest /srv/handbook --moved-from ~/handbook\n"
     '  rag-app ingest report.pdf "notes/**/*.md"\n'
+    "  rag-app ingest https://docs.example.org/sitemap.xml\n"
     "  rag-app --profile gpu ingest docs/ --json",
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
@@ -55,7 +56,8 @@ def ingest_command(
     Only what differs is done: files that did not change are left alone, of a changed file only the
     nodes with new text are embedded. What is not under PATH is never touched. A file that cannot be
     read is skipped, and the report says why. Ctrl-C writes what is embedded, and the next ingest
-    goes on from there.
+    goes on from there. A PATH that is the address of a page, a sitemap or a list of pages
+    ("https://…", extra "web") is fetched, within what its robots.txt allows.
 
     --prune deletes only what was looked for and is gone: documents under folders that cannot be
     read, dangling links and folders that are away are kept, and named. It asks before it deletes

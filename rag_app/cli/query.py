@@ -121,7 +121,17 @@ def retrieve_command(words: tuple[str, ...]) -> None:
         retriever = build_retriever(config)
     nodes = retriever.retrieve(question)
     if wants_json():
-        fields = ("path", "file_name", "title", "type", "headings", "page", "boxes", "copies")
+        fields = (
+            "path",
+            "url",
+            "file_name",
+            "title",
+            "type",
+            "headings",
+            "page",
+            "boxes",
+            "copies",
+        )
         print_json(
             [
                 {
@@ -138,7 +148,8 @@ def retrieve_command(words: tuple[str, ...]) -> None:
         say("nothing relevant was found")
     for rank, node in enumerate(nodes, start=1):
         page = f", page {node.metadata['page']}" if node.metadata.get("page") else ""
-        echo(f"{rank}. {node.metadata.get('path')}{page}  ({node.score:.3f})", bold=True)
+        source = node.metadata.get("url") or node.metadata.get("path")
+        echo(f"{rank}. {source}{page}  ({node.score:.3f})", bold=True)
         if headings := node.metadata.get("headings"):
             echo(f"   {headings}")
         if copies := node.metadata.get("copies"):

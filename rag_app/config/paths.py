@@ -17,6 +17,7 @@ CONFIG_NAME = "config.toml"
 _PACKAGE = Path(__file__).parent.parent
 _PLACES = {
     "vector_store": ("uri",),
+    "documents": ("web_folder",),
     "embedding": ("compiled_folder",),
     "server": ("keys_file", "uploads_folder", "feedback_folder", "reports_folder"),
 }

@@ -54,6 +54,14 @@ class DocumentsSection(Section):
     "ocr"), "auto": the first of them that is there."""
     ocr_languages: str = Field(default="eng", pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$")
     """Of the pictures, as Tesseract names them, e.g. "eng+deu"."""
+    web_folder: str = Field(default="storage/web", min_length=1)
+    """Folder that pages of the web are kept in, with what tells whether they changed."""
+    web_max_pages: int = Field(default=1000, ge=1)
+    """Most pages that one ingest asks for."""
+    web_seconds_between: float = Field(default=1.0, ge=0)
+    """Between two requests to the same host; a longer pause in its robots.txt holds."""
+    web_private: bool = False
+    """Ask addresses that are not public as well, of this machine and its network."""
     workers: int | None = Field(default=None, ge=1)
     """Processes that read files at the same time; unset: half as many as there are processors, but
     2 to 8."""

@@ -17,6 +17,7 @@ from rag_app.documents.discover import SourceFile
 from rag_app.documents.file_types import READERS, Limits, UnreadableFileError, file_type
 from rag_app.documents.file_types.limits import too_large
 from rag_app.documents.library_warnings import heard_by
+from rag_app.documents.web.kept import url_of
 from rag_app.errors import ExtensionError
 
 if TYPE_CHECKING:
@@ -64,14 +65,18 @@ def read(
     UnreadableFileError
         If there is nothing in the file that could be read, with the reason.
     """
-    return document_of(file, *parse(file.absolute, limits_of(section), warned))
+    return document_of(file, section, *parse(file.absolute, limits_of(section), warned))
 
 
-def document_of(file: SourceFile, text: str, metadata: Mapping[str, Any]) -> "Document":
+def document_of(
+    file: SourceFile, section: "DocumentsSection", text: str, metadata: Mapping[str, Any]
+) -> "Document":
     """Make a document of what `parse` made of a file."""
     from rag_app.documents.laid_out import LaidOut  # 1 s, which a reading process does without
 
     own = dict(metadata)
+    if url := url_of(file.absolute, section.web_folder):
+        own["url"] = url
     spans = own.pop("spans", [])
     named = {
         "title": own["title"],

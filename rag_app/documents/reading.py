@@ -135,6 +135,7 @@ class _Workers:
 
     def __init__(self, section: DocumentsSection, folder: Path) -> None:
         self.most = section.workers or min(max((os.cpu_count() or 1) // 2, 2), 8)
+        self._section = section
         self._limits = limits_of(section)
         self._folder = folder
         self._waiting: deque[Reading] = deque()
@@ -186,7 +187,9 @@ class _Workers:
             return
         reading.warned = answer["warned"]
         if "text" in answer:
-            reading.document = document_of(reading.file, answer["text"], answer["metadata"])
+            reading.document = document_of(
+                reading.file, self._section, answer["text"], answer["metadata"]
+            )
         self._end(worker, reading, reason=answer.get("reason", ""))
         if again:
             self._idle.append(worker)

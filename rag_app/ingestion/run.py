@@ -13,6 +13,7 @@ from threading import Event
 from rag_app.config.sections import Config
 from rag_app.documents.discover import SourceFile
 from rag_app.documents.file_types.ocr import WOULD_GAIN
+from rag_app.documents.web.mirror import Mirrored, is_url, mirror
 from rag_app.embedding.base import Embedder
 from rag_app.embedding.factory import build_embedder, describe
 from rag_app.errors import InputError
@@ -24,7 +25,7 @@ from rag_app.milvus.rows import StoredDocument
 from rag_app.milvus.store import find_index, find_store
 from rag_app.milvus.words import MAX_BYTES
 from rag_app.milvus.writing import ENOUGH, in_turn
-from rag_app.schema import IngestReport
+from rag_app.schema import IngestReport, SkippedFile
 
 Confirm = Callable[[str], bool]
 
@@ -55,7 +56,8 @@ def ingest(
     config
         From `rag_app.load_config`.
     paths
-        Folders, files and globs.
+        Folders, files and globs; addresses of pages, of sitemaps, and of lists of pages
+        ("https://…"), which are kept in ``documents.web_folder`` (extra ``web``).
     prune
         Delete the documents under `paths` whose file is gone; without it they are only counted.
         Those whose file cannot be looked for are never deleted.
@@ -98,7 +100,17 @@ def ingest(
     elif find_index(config, exact=True) is None:  # it may have been opened only to be searched
         store = None
     stored = store.documents() if store else {}
+    paths = list(paths)
+    urls = [str(path) for path in paths if is_url(path)]
+    pages = mirror(urls, config.documents, tally.stop) if urls else Mirrored()
+    paths = [*(path for path in paths if not is_url(path)), *pages.files]
+    if urls and not paths:
+        skip = pages.skipped[0] if pages.skipped else SkippedFile(urls[0], "nothing was asked for")
+        raise InputError(f"{skip.path} cannot be read: {skip.reason}", "check the address")
+    if urls:
+        roots = [*roots, Path(config.documents.web_folder).absolute()]
     plan = make_plan(config.documents, paths, stored, roots, moved_from=moved_from, stop=tally.stop)
+    plan.skipped += pages.skipped
     if prune and not dry_run:
         _ask_about_bare(plan, confirm)
     plan.spare_bare()
