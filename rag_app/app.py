@@ -18,6 +18,7 @@ from llama_index.core.vector_stores.types import MetadataFilters
 from rag_app.answering.base import RagSynthesizer
 from rag_app.answering.batch import Batch
 from rag_app.answering.chat import ChatEngine
+from rag_app.answering.confidence import Judge
 from rag_app.answering.factory import make_extractor, make_synthesizer
 from rag_app.answering.query_engine import QueryEngine
 from rag_app.answering.sessions import Session, SessionStore, make_memory
@@ -353,7 +354,10 @@ class RagApp:
         if llm is None:
             extractor = self._extractor()
             return retriever, ExtractiveSynthesizer(
-                extractor, streaming=streaming, runner=self._runner
+                extractor,
+                streaming=streaming,
+                runner=self._runner,
+                judge=Judge(config.answer),
             )
         return retriever, make_synthesizer(
             config,

@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rag_app.config.sections import SAMPLING, Config, LLMSection, PromptSection, RetrievalSection
+from rag_app.config.answer import AnswerSection
+from rag_app.config.sections import (
+    SAMPLING,
+    Config,
+    LLMSection,
+    PromptSection,
+    RetrievalSection,
+)
 from rag_app.errors import ConfigError
 from rag_app.load import override
 
@@ -20,6 +27,7 @@ OVERRIDES: Mapping[str, str] = {
         if name not in _NOT_PER_CALL
     },
     **{name: f"prompt.{name}" for name in PromptSection.model_fields},
+    **{name: f"answer.{name}" for name in AnswerSection.model_fields},
     **{name: f"llm.{name}" for name in _SAMPLING_KEYS},
     **{name: f"llm.sampling.{name}" for name in SAMPLING},
 }

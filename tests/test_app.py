@@ -287,7 +287,9 @@ def test_extractive_answers_are_verbatim_with_numbers(
     make_files(docs, {"index.md": HNSW_PAGE.replace("In-memory indexes", "Parameters of HNSW")})
     config = make_config(chunking__size=64)
     ingest(config, [docs])
-    response = build_query_engine(config).query("What do the parameters for HNSW mean?")
+    # Of so few rows hardly anything is certain.
+    engine = build_query_engine(config, max_risk=1)
+    response = engine.query("What do the parameters for HNSW mean?")
     assert isinstance(response, Response)
     about = response.metadata
     assert about is not None

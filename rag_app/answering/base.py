@@ -6,7 +6,7 @@ in it the LLM's.
 
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_index.core.base.response.schema import (
@@ -36,6 +36,7 @@ from llama_index.core.types import RESPONSE_TEXT_TYPE
 from llama_index_instrumentation import get_dispatcher
 from pydantic import BaseModel
 
+from rag_app.answering.confidence import Judge
 from rag_app.answering.marking import Marker, amarked, marked
 from rag_app.answering.metadata import atexts_of, describe, text_of, texts_of
 from rag_app.answering.packing import Packed
@@ -68,19 +69,32 @@ class RagSynthesizer(BaseSynthesizer):
     The `Response` has the contexts in prompt order (``prompt.order``) as `source_nodes`. Its
     metadata can be written as JSON: ``sources`` (numbered as cited) and ``ledger``, of which
     `rag_app.answering.metadata` makes records; ``prompt_tokens`` and ``budget`` (int, 0 without an
-    LLM); ``support`` (of each sentence, see `SentenceSupport`; None where nothing was checked, as
-    of quotations; a stream's grows as sentences end); and of a stream when that has ended
-    ``reasoning`` (the model's, where a server sends it), ``finish_reason`` ("stop", "length"; empty
-    without an LLM) and ``completion_tokens`` (None where nobody counted).
+    LLM); ``confidence`` (the probability that the contexts hold the answer; None: not judged),
+    ``answered`` (False: the answer says that the documents have none), ``certain`` and ``why`` (see
+    `rag_app.answering.confidence.Verdict`); ``support`` (of each sentence, see `SentenceSupport`;
+    None where nothing was checked, as of quotations; a stream's grows as sentences end); and of a
+    stream when that has ended ``reasoning`` (the model's, where a server sends it),
+    ``finish_reason`` ("stop", "length"; empty without an LLM) and ``completion_tokens`` (None where
+    nobody counted).
 
     Parameters
     ----------
     runner
         Where blocking steps of asynchronous questions run; None: a runner of its own.
+    judge
+        Tells whether the contexts answer a question; None: nobody does, and all are answered.
     """
 
-    def __init__(self, llm: LLM, *, streaming: bool, runner: Runner | None = None) -> None:
+    def __init__(
+        self,
+        llm: LLM,
+        *,
+        streaming: bool,
+        runner: Runner | None = None,
+        judge: Judge | None = None,
+    ) -> None:
         self._runner = runner or Runner()
+        self._judge = judge
         # The helpers are LlamaIndex's own packing, which is not used; made here, they neither start
         # the engine for its metadata nor read the global Settings, as the callbacks would be.
         super().__init__(
@@ -109,6 +123,14 @@ class RagSynthesizer(BaseSynthesizer):
     # Not abstract: what implements an abstract method has a span of its own in LlamaIndex's traces.
 
     def pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
+        """Choose and order the contexts, and judge whether they answer the question."""
+        packed = self._pack(question, nodes)
+        if self._judge is None:
+            return packed
+        # Those that were left out for want of room answer nothing.
+        return replace(packed, verdict=self._judge(question, packed.nodes))
+
+    def _pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
         """Choose and order the contexts."""
         raise NotImplementedError
 

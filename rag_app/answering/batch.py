@@ -38,6 +38,10 @@ class Answer(Record):
         "length" if the answer was cut at ``llm.max_tokens``.
     reasoning
         The model's, where a server sends it.
+    confidence
+        The probability that the sources hold the answer; None where nobody judged.
+    answered
+        False: the answer says that the documents have none.
     """
 
     line: int
@@ -49,6 +53,8 @@ class Answer(Record):
     completion_tokens: int
     finish_reason: str
     reasoning: str = ""
+    confidence: float | None = None
+    answered: bool = True
 
 
 @dataclass(frozen=True)
@@ -213,6 +219,8 @@ def _answer(question: Question, pack: Packed, reply: CompletionResponse) -> Answ
         completion_tokens=int(reply.additional_kwargs.get("completion_tokens", 0)),
         finish_reason=str(reply.additional_kwargs.get("finish_reason", "")),
         reasoning=str(reply.additional_kwargs.get("reasoning", "")),
+        confidence=pack.verdict.confidence if pack.verdict else None,
+        answered=reply.additional_kwargs.get("answered") is not False,
     )
 
 

@@ -18,7 +18,7 @@ from rag_app.config.sections import ExtractiveSection
 from rag_app.schema import HEADING_SEPARATOR, Source
 from rag_app.search.terms import TermAnalyzer
 
-NOTHING_RELEVANT = "Nothing relevant to this question was found in the documents."
+NOTHING_RELEVANT = "The documents do not answer this."
 
 CANDIDATES = 5
 """Of how many quotations vectors are compared; embedding takes the time, and 12 found no more

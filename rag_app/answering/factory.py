@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rag_app.answering.base import RagSynthesizer
+from rag_app.answering.confidence import Judge
 from rag_app.answering.extractive import Extractor
 from rag_app.answering.prompts import PromptTemplate
 from rag_app.answering.support import SupportChecker
@@ -40,10 +41,11 @@ def make_synthesizer(
     LLMError
         If the configured backend cannot run here.
     """
+    judge = Judge(config.answer)
     # An LLM that is given is asked, whatever the configuration says.
     if llm is None and config.llm.backend == "extractive":
         extractor = make_extractor(config, embedder)
-        return ExtractiveSynthesizer(extractor, streaming=streaming, runner=runner)
+        return ExtractiveSynthesizer(extractor, streaming=streaming, runner=runner, judge=judge)
     return PromptSynthesizer(
         llm or build_llm(config.llm),
         PromptTemplate.load(config.prompt.template),
@@ -55,6 +57,7 @@ def make_synthesizer(
         # Not built for this alone: without it, words decide, about as well (docs/answers.md).
         checker=SupportChecker(config.retrieval.language, embedder),
         strict=config.prompt.strict,
+        judge=judge,
     )
 
 

@@ -26,9 +26,21 @@ def describe(packed: Packed) -> dict[str, Any]:
         "ledger": [entry.to_dict() for entry in packed.ledger],
         "prompt_tokens": packed.prompt_tokens,
         "budget": packed.budget,
+        **judged(packed),
         # The keys are there from the start: a stream's values come later.
         "support": None,
         **_told(CompletionResponse(text="")),
+    }
+
+
+def judged(packed: Packed) -> dict[str, Any]:
+    """Return what the metadata say of whether the contexts answer the question."""
+    verdict = packed.verdict
+    return {
+        "confidence": None if verdict is None else verdict.confidence,
+        "answered": not packed.is_refused,
+        "certain": not packed.is_refused and (verdict is None or verdict.is_certain),
+        "why": [reason.to_dict() for reason in verdict.reasons] if verdict else [],
     }
 
 
@@ -104,6 +116,7 @@ async def atexts_of(
 def _told(reply: CompletionResponse) -> dict[str, Any]:
     about = reply.additional_kwargs
     return {
+        **({"answered": False, "certain": False} if about.get("answered") is False else {}),
         "reasoning": about.get("reasoning", ""),
         "finish_reason": about.get("finish_reason") or "",
         "completion_tokens": about.get("completion_tokens"),

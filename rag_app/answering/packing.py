@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from llama_index.core.node_parser.text.utils import split_by_sentence_tokenizer
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
 
+from rag_app.answering.confidence import Verdict
 from rag_app.errors import ConfigError
 from rag_app.retrieval.expansion import Passage, shrink
 from rag_app.schema import LedgerEntry
@@ -31,6 +32,8 @@ class Packed:
         Its length in the LLM's own tokens.
     budget
         What it may have: the window less the answer.
+    verdict
+        How sure it is that the contexts answer the question; None where nobody judged.
     """
 
     nodes: list[NodeWithScore]
@@ -38,6 +41,12 @@ class Packed:
     prompt: str
     prompt_tokens: int
     budget: int
+    verdict: Verdict | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether there is nothing to answer from: no context, or none that is likely enough."""
+        return not self.nodes or (self.verdict is not None and not self.verdict.is_answered)
 
 
 def best_last(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:

@@ -18,6 +18,7 @@ from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from rag_app.answering.base import RagSynthesizer
+from rag_app.answering.confidence import Judge
 from rag_app.answering.extractive import NOTHING_RELEVANT, Extractor
 from rag_app.answering.fencing import Neutralizer
 from rag_app.answering.llamaindex_prompts import TEXT_QA, Template, as_llamaindex, from_llamaindex
@@ -63,8 +64,9 @@ class PromptSynthesizer(RagSynthesizer):
         runner: Runner | None = None,
         checker: SupportChecker | None = None,
         strict: bool = False,
+        judge: Judge | None = None,
     ) -> None:
-        super().__init__(llm, streaming=streaming, runner=runner)
+        super().__init__(llm, streaming=streaming, runner=runner, judge=judge)
         self._checker = checker
         self._strict = strict and checker is not None
         self._instructions = instructions
@@ -79,7 +81,7 @@ class PromptSynthesizer(RagSynthesizer):
     def _neutralize(self) -> Neutralizer:
         return Neutralizer(self._packable.special_tokens())
 
-    def pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
+    def _pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
         """Keep what fits the LLM's window, less the answer."""
         metadata = self._packable.metadata
         return pack_nodes(
@@ -108,10 +110,10 @@ class PromptSynthesizer(RagSynthesizer):
         self, questions: Sequence[str], packed: Sequence[Packed]
     ) -> Generator[tuple[int, Reply], None, None]:
         """Send all prompts to the LLM at once."""
-        # Without contexts a model would answer from what it remembers.
-        asked = [index for index, pack in enumerate(packed) if pack.nodes]
+        # Without contexts that answer it a model would answer from what it remembers.
+        asked = [index for index, pack in enumerate(packed) if not pack.is_refused]
         for index in sorted(set(range(len(questions))) - set(asked)):
-            yield index, CompletionResponse(text=NOTHING_RELEVANT)
+            yield index, refusal()
         prompts = [packed[index].prompt for index in asked]
         with closing(self._packable.generate_each(prompts, **self._sampling)) as replies:
             for position, reply in replies:
@@ -125,8 +127,8 @@ class PromptSynthesizer(RagSynthesizer):
         return self._packable.prefix_cache()
 
     def _answer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
-        if not packed.nodes:
-            return CompletionResponse(text=NOTHING_RELEVANT)
+        if packed.is_refused:
+            return refusal()
         reply = self._llm.complete(packed.prompt, **self._sampling)
         return self._supported(query.query_str, packed, reply) if self._strict else reply
 
@@ -145,29 +147,32 @@ class PromptSynthesizer(RagSynthesizer):
             support = self._checker.check(reply.text, sources, question)
         text = without_unsupported(reply.text, support)
         # An empty answer of the model's own is told as such.
-        if reply.text.strip():
-            reply.text = text or NOTHING_RELEVANT
+        if not reply.text.strip():
+            return reply
+        if not text:
+            return refusal()
+        reply.text = text
         return reply
 
     def _stream(self, query: QueryBundle, packed: Packed) -> CompletionResponseGen:
-        if not packed.nodes:
-            return _lines(NOTHING_RELEVANT)
+        if packed.is_refused:
+            return _pieces(refusal())
         if self._strict:
-            return _lines(self._answer(query, packed).text)
+            return _pieces(self._answer(query, packed))
         return self._llm.stream_complete(packed.prompt, **self._sampling)
 
     async def _aanswer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
-        if not packed.nodes:
-            return CompletionResponse(text=NOTHING_RELEVANT)
+        if packed.is_refused:
+            return refusal()
         if self._strict:
             return await self._runner.run(self._answer, query, packed)
         return await self._llm.acomplete(packed.prompt, **self._sampling)
 
     async def _astream(self, query: QueryBundle, packed: Packed) -> CompletionResponseAsyncGen:
-        if not packed.nodes:
-            return _alines(NOTHING_RELEVANT)
+        if packed.is_refused:
+            return _apieces(refusal())
         if self._strict:
-            return _alines((await self._aanswer(query, packed)).text)
+            return _apieces(await self._aanswer(query, packed))
         return await self._llm.astream_complete(packed.prompt, **self._sampling)
 
 
@@ -175,12 +180,18 @@ class ExtractiveSynthesizer(RagSynthesizer):
     """Quotes the contexts, without an LLM; the packer keeps all of them, best last."""
 
     def __init__(
-        self, extractor: Extractor, *, streaming: bool, runner: Runner | None = None
+        self,
+        extractor: Extractor,
+        *,
+        streaming: bool,
+        runner: Runner | None = None,
+        judge: Judge | None = None,
     ) -> None:
-        super().__init__(MockLLM(), streaming=streaming, runner=runner)  # never asked
+        # The LLM is never asked.
+        super().__init__(MockLLM(), streaming=streaming, runner=runner, judge=judge)
         self._extractor = extractor
 
-    def pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
+    def _pack(self, question: str, nodes: Sequence[NodeWithScore]) -> Packed:
         """Keep all."""
         return keep_all(nodes)
 
@@ -196,25 +207,34 @@ class ExtractiveSynthesizer(RagSynthesizer):
         return 0, 0
 
     def _answer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
+        if packed.is_refused:
+            return refusal()
         sources = number_sources(packed.nodes)
         text = self._extractor.answer(query.query_str, sources, query.embedding)
-        return CompletionResponse(text=text)
+        return refusal() if text == NOTHING_RELEVANT else CompletionResponse(text=text)
 
     def _stream(self, query: QueryBundle, packed: Packed) -> CompletionResponseGen:
-        return _lines(self._answer(query, packed).text)
+        return _pieces(self._answer(query, packed))
 
     async def _aanswer(self, query: QueryBundle, packed: Packed) -> CompletionResponse:
         return await self._runner.run(self._answer, query, packed)
 
     async def _astream(self, query: QueryBundle, packed: Packed) -> CompletionResponseAsyncGen:
-        return _alines((await self._aanswer(query, packed)).text)
+        return _apieces(await self._aanswer(query, packed))
 
 
-def _lines(text: str) -> CompletionResponseGen:
-    for line in text.splitlines(keepends=True):
-        yield CompletionResponse(text=line, delta=line)
+def refusal() -> CompletionResponse:
+    """Return the answer to a question that the documents do not answer."""
+    return CompletionResponse(text=NOTHING_RELEVANT, additional_kwargs={"answered": False})
 
 
-async def _alines(text: str) -> CompletionResponseAsyncGen:
-    for piece in _lines(text):
+def _pieces(reply: CompletionResponse) -> CompletionResponseGen:
+    for line in reply.text.splitlines(keepends=True):
+        yield CompletionResponse(
+            text=line, delta=line, additional_kwargs=dict(reply.additional_kwargs)
+        )
+
+
+async def _apieces(reply: CompletionResponse) -> CompletionResponseAsyncGen:
+    for piece in _pieces(reply):
         yield piece

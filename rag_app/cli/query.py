@@ -1,7 +1,7 @@
 """``rag-app query`` and ``rag-app retrieve``: answers, and the contexts they would rest on."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -58,7 +58,6 @@ def query_command(words: tuple[str, ...], explain: bool, strict: bool) -> None:
     streams = not wants_json() and sys.stdout.isatty()
     with quick_start():
         config = load()
-        from rag_app.answering.extractive import NOTHING_RELEVANT
         from rag_app.answering.metadata import ledger_of, sources_of, support_of
         from rag_app.app import build_query_engine  # LlamaIndex, torch, Milvus: 8 s
 
@@ -78,6 +77,10 @@ def query_command(words: tuple[str, ...], explain: bool, strict: bool) -> None:
                 "ledger": about["ledger"],
                 "prompt_tokens": about["prompt_tokens"],
                 "budget": about["budget"],
+                "confidence": about["confidence"],
+                "answered": about["answered"],
+                "certain": about["certain"],
+                "why": about["why"],
             }
         )
         return
@@ -91,12 +94,18 @@ def query_command(words: tuple[str, ...], explain: bool, strict: bool) -> None:
         say("", "The model's reasoning, no part of its answer:", *(f"  {line}" for line in lines))
     answer = "".join(pieces)  # a stream that was read to its end has no text any more
     _print_unsupported(support_of(about), answer)
-    if answer != NOTHING_RELEVANT:
+    if about["answered"]:
         print_sources(sources_of(about), answer)
+        if not about["certain"]:
+            sure = f"confidence {about['confidence']:.2f}"
+            say(f"not certain ({sure}): look at the sources before you rely on it")
+    else:
+        print_nearest(sources_of(about))
     if explain:
         order = config.prompt.order if about["budget"] else "best_last"
         say("", f"Contexts, best first (the prompt has them {_ORDERS[order]}):")
         _print_ledger(ledger_of(about), about["prompt_tokens"], about["budget"])
+        _print_why(about)
 
 
 @click.command(
@@ -186,6 +195,23 @@ def _print_unsupported(support: Sequence["SentenceSupport"] | None, answer: str)
     for each in marked:
         about = ", ".join(_MARKS[mark] for mark in each.marks)
         say(f"  {' '.join(answer[each.start : each.end].split())}  ({about})")
+
+
+def print_nearest(sources: Sequence["Source"]) -> None:
+    """Print the passages nearest to a question that they do not answer, best first."""
+    if sources:
+        echo("", "Nearest passages:")
+    for source in sorted(sources, key=lambda each: -(each.score or 0.0)):
+        page = f", page {source.page}" if source.page else ""
+        echo(f"  {source.path}{page} — {source.title}")
+
+
+def _print_why(about: Mapping[str, Any]) -> None:
+    if about["confidence"] is None:
+        return
+    say("", f"Confidence {about['confidence']:.2f} that the contexts hold the answer, by:")
+    for reason in about["why"]:
+        say(f"  {reason['contribution']:+6.2f}  {reason['value']:6.2f}  {reason['meaning']}")
 
 
 def _print_ledger(ledger: Sequence["LedgerEntry"], prompt_tokens: int, budget: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator
 
+from rag_app.config.answer import AnswerSection
 from rag_app.config.base import Section, check_url
 from rag_app.config.chat import ChatSection
 from rag_app.config.index import IndexSection
@@ -369,6 +370,8 @@ class Config(Section):
     """The text that the LLM is given."""
     llm: LLMSection = LLMSection()
     """What writes the answer."""
+    answer: AnswerSection = AnswerSection()
+    """When to answer, and when to say that the documents do not."""
     chat: ChatSection = ChatSection()
     """How many conversations are remembered, and for how long."""
     server: ServerSection = ServerSection()

@@ -186,7 +186,7 @@ class Runner:
             if isinstance(answered, RagAppError):
                 raise answered
             reply = answered
-        elif packed.nodes:
+        elif not packed.is_refused:
             with closing(self.llm.stream_complete(packed.prompt, **self._asking)) as pieces:
                 for reply in pieces:
                     # A server's first piece may be empty.
@@ -202,7 +202,7 @@ class Runner:
         if self.llm is None:
             yield from self.synthesizer.answer_each(questions, packed)
             return
-        asked = [index for index, pack in enumerate(packed) if pack.nodes]
+        asked = [index for index, pack in enumerate(packed) if not pack.is_refused]
         for index in sorted(set(range(len(questions))) - set(asked)):
             yield index, CompletionResponse(text=NOTHING_RELEVANT)
         prompts = [packed[index].prompt for index in asked]

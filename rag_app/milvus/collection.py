@@ -29,9 +29,10 @@ from rag_app.milvus.literals import among
 from rag_app.milvus.node_store import BATCH_SIZE, check_options
 from rag_app.milvus.noticing import Noticing
 from rag_app.milvus.rows import DocumentRows, Span, StoredDocument, batches
-from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD, MilvusSearch, Words
+from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD, MilvusSearch, Terms, Words
 from rag_app.milvus.words import TERMS_FIELD, WORDS_FIELD, fit
 from rag_app.search.copies import choose
+from rag_app.search.evidence import Watched, tell, with_evidence
 from rag_app.search.modes import Asked, Hit, find_mode, named_by_llama_index
 from rag_app.search.terms import TermAnalyzer
 
@@ -59,6 +60,7 @@ class CollectionStore(DocumentRows):
     _retrieval: RetrievalSection = PrivateAttr()
     _embedding: EmbeddingSection = PrivateAttr()
     _terms: TermAnalyzer | None = PrivateAttr()
+    _language: str = PrivateAttr()
     _search: MilvusSearch = PrivateAttr()
     _shortened: int = PrivateAttr(default=0)
     _configured: Mapping[str, Value] = PrivateAttr()
@@ -87,13 +89,21 @@ class CollectionStore(DocumentRows):
         self._terms = TermAnalyzer(language) if language else None
         self._configured = configured
         self._foreign = foreign
-        self._search = MilvusSearch(self._call, index, configured, self._words())
+        self._language = language or config.retrieval.language
+        self._search = MilvusSearch(
+            self._call, index, configured, self._words(), self._terms_of_rows()
+        )
         self.use_index(index, chosen)
 
     def _words(self) -> Words | None:
         if self._foreign is not None:  # its analyzer is Milvus's own
             return Words(self._foreign.words, str) if self._foreign.words else None
         return Words(WORDS_FIELD, self._terms.of_question) if self._terms else None
+
+    def _terms_of_rows(self) -> Terms:
+        if self._terms is not None:
+            return Terms(TERMS_FIELD, str)
+        return Terms("text", TermAnalyzer(self._language))
 
     @property
     def embedding(self) -> EmbeddingSection:
@@ -280,8 +290,11 @@ class CollectionStore(DocumentRows):
         if each_once and not mode.seeks_variety:
             spare = max(section.candidates, number)
             section = section.model_copy(update={"similarity_top_k": spare})
-        ranked = mode.find(self._search, replace(asked, expression=expression), section)
-        return choose(ranked, number, self._fetch, each_once=each_once)
+        watched = Watched(self._search)
+        ranked = mode.find(watched, replace(asked, expression=expression), section)
+        chosen = choose(ranked, number, self._fetch, each_once=each_once)
+        evidence = tell(asked, watched, self._search.sample(), self._language)
+        return [with_evidence(*each) for each in zip(chosen, evidence, strict=True)]
 
     def _check_dimension(self, asked: Asked) -> None:
         """Refuse vectors that cannot be of the model that embedded another program's rows."""

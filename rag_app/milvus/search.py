@@ -8,7 +8,7 @@ import numpy as np
 
 from rag_app.config.index_types import Index, search_params
 from rag_app.errors import ConfigError
-from rag_app.search.background import Vectors, backgrounds
+from rag_app.search.background import Sample, background_of_pairs, backgrounds
 from rag_app.search.fusion import Background
 from rag_app.search.modes import Asked, Hit
 
@@ -35,6 +35,22 @@ class Words:
     of_question: Callable[[str], str]
 
 
+@dataclass(frozen=True)
+class Terms:
+    """How a row's terms are known.
+
+    Attributes
+    ----------
+    field
+        Holds a row's terms, or the text that they are made of.
+    of_row
+        Makes terms of it, separated by spaces.
+    """
+
+    field: str
+    of_row: Callable[[str], str]
+
+
 class MilvusSearch:
     """Searches an open collection; it is a `rag_app.search.modes.Searchable`.
 
@@ -48,6 +64,8 @@ class MilvusSearch:
         The search parameters that are configured, or were chosen for the rows.
     words
         Where Milvus counts words; None: the collection has none.
+    terms
+        Of rows.
     """
 
     def __init__(
@@ -56,12 +74,14 @@ class MilvusSearch:
         index: Index,
         given: Mapping[str, Any],
         words: Words | None,
+        terms: Terms,
     ) -> None:
         self._call = call
         self.index = index
         self.given = given
         self._words = words
-        self._sample: Vectors | None = None
+        self._terms = terms
+        self._sample: Sample | None = None
         self._most_found = 0
 
     def search_vectors(
@@ -109,12 +129,16 @@ class MilvusSearch:
 
     def backgrounds(self, asked: Asked) -> list[Background]:
         """Tell for each question how near its vector is to rows taken at random."""
-        if self._sample is None or len(self._sample) < self._most_found:  # the collection grew
-            self._sample = self._rows_at_random()
-        return backgrounds(asked.vectors, self._sample, self.index.metric)
+        return backgrounds(asked.vectors, self.sample().vectors, self.index.metric)
 
-    def _rows_at_random(self) -> Vectors:
-        """Return the vectors of about `SAMPLE` rows: ids are digests, so any range is a draw.
+    def sample(self) -> Sample:
+        """Return rows taken at random, the same ones until the collection has grown."""
+        if self._sample is None or len(self._sample.terms) < self._most_found:
+            self._sample = self._rows_at_random()
+        return self._sample
+
+    def _rows_at_random(self) -> Sample:
+        """Return about `SAMPLE` rows: ids are digests, so any range is a draw.
 
         Another program's ids are whatever it likes; where a range holds too few, the first rows
         have to do.
@@ -123,11 +147,16 @@ class MilvusSearch:
         share = SAMPLE / max(counted["count(*)"], 1)
         # A draw has only about the number that is asked for: hence twice that as its limit.
         drawn = "" if share >= 1 else f'id < "{int(share * 16**8):08x}"'
-        fields = [VECTOR_FIELD]
+        fields = [VECTOR_FIELD, self._terms.field]
         rows = self._call("query", filter=drawn, output_fields=fields, limit=2 * SAMPLE)
         if drawn and len(rows) < SAMPLE // 2:
             rows = self._call("query", filter="", output_fields=fields, limit=SAMPLE)
-        return np.array([row[VECTOR_FIELD] for row in rows], dtype=np.float32)
+        vectors = np.array([row[VECTOR_FIELD] for row in rows], dtype=np.float32)
+        return Sample(
+            vectors,
+            [frozenset(self._terms.of_row(row[self._terms.field]).split()) for row in rows],
+            background_of_pairs(vectors, self.index.metric),
+        )
 
     def _search(
         self,

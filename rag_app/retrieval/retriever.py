@@ -1,6 +1,7 @@
 """Find contexts: search, order anew, leave out, join with neighbours. A LlamaIndex retriever."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -29,6 +30,7 @@ from rag_app.retrieval.expansion import expand
 from rag_app.retrieval.filter_text import parse_filter
 from rag_app.retrieval.reranker import build_reranker
 from rag_app.runner import Runner
+from rag_app.search.evidence import evidence_of, with_evidence
 from rag_app.search.modes import Asked, find_mode
 
 _DISPATCHER = get_dispatcher(__name__)
@@ -242,13 +244,17 @@ class Retriever(Remade, BaseRetriever):
         self, store: CollectionStore, query: QueryBundle, nodes: list[NodeWithScore]
     ) -> list[NodeWithScore]:
         section = self._section
+        evidence = evidence_of(nodes)
         if self._reranker is not None:
             nodes = self._reranker.postprocess_nodes(nodes, query)[: section.similarity_top_k]
+            scores = tuple(node.score or 0.0 for node in nodes)
+            evidence = replace(evidence, reranked=scores) if evidence else None
         if section.min_score is not None:
             nodes = [node for node in nodes if (node.score or 0.0) >= section.min_score]
         if section.expand:
             nodes = expand(nodes, section.expand, store.nodes_in)
-        return nodes
+        # A reranker and passages make nodes of their own.
+        return with_evidence(nodes, evidence) if evidence else nodes
 
 
 def make_retriever(

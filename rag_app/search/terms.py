@@ -78,6 +78,23 @@ class TermAnalyzer:
         languages = self._languages(text)
         return " ".join(self._terms(text, languages or LATIN, languages or (FALLBACK,)))
 
+    def alternatives(self, text: str) -> list[frozenset[str]]:
+        """Return each of a question's words once, as the terms that stand for it.
+
+        One that is too short to tell its language has a stem of each; a text has the word if it has
+        one of them.
+        """
+        text = unicodedata.normalize("NFKC", text)
+        languages = self._languages(text)
+        stemming, ignored = languages or LATIN, languages or (FALLBACK,)
+        found: list[frozenset[str]] = []
+        for run in _RUN.finditer(text):
+            if unspaced := run[1]:
+                found += (frozenset((_spell(pair),)) for pair in _pairs(unspaced))
+            elif terms := self._terms_of_word(run[2], stemming, ignored):
+                found.append(frozenset(terms))
+        return list(dict.fromkeys(found))
+
     def _languages(self, text: str) -> tuple[str, ...]:
         if self._language != AUTO:
             return (self._language,)

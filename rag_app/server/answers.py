@@ -15,11 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from rag_app.answering.citations import cited_places
 from rag_app.answering.metadata import ledger_of, sources_of
 from rag_app.app import RagApp
+from rag_app.questions import is_small_talk
 from rag_app.retrieval.filter_text import parse_filter
 from rag_app.schema import LedgerEntry, Source
 from rag_app.server import tracing
 from rag_app.server.access import filters_of
-from rag_app.server.conversation import Conversation, condense, is_small_talk, is_task
+from rag_app.server.conversation import Conversation, condense, is_task
 from rag_app.server.errors import RequestError
 from rag_app.server.keys import Key
 from rag_app.server.links import Links
@@ -43,6 +44,8 @@ class RagOptions(BaseModel):
     order: str | None = None
     strict: bool | None = None
     """Leave out sentences that no passage bears out; the answer then comes all at once."""
+    min_confidence: float | None = Field(default=None, ge=0, le=1)
+    """Say that the documents do not answer the question below this."""
     explain: bool = False
     """Also return the passages' texts."""
 
@@ -53,6 +56,7 @@ class RagOptions(BaseModel):
             "mode": self.mode,
             "order": self.order,
             "strict": self.strict,
+            "min_confidence": self.min_confidence,
         }
         return {name: value for name, value in asked.items() if value is not None}
 
@@ -148,9 +152,13 @@ class Answer:
             "timings_ms": {name: round(ms, 2) for name, ms in self.timings_ms.items()},
             "notes": self.notes,
             "support": self.told.get("support"),
+            "confidence": self.told.get("confidence"),
+            "answered": self.told.get("answered", True),
+            "certain": self.told.get("certain", True),
         }
         if explain:
             about["passages"] = [source.to_dict() for source in self.sources]
+            about["why"] = self.told.get("why", [])
         return about
 
 

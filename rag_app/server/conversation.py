@@ -162,16 +162,6 @@ async def rewrite(llm: PackableLLM, question: str) -> str:
 
 # A heading alone is not enough: people write "### Task:" as well.
 _TASK = re.compile(r"\s*### Task:\s.*<chat_history>", re.DOTALL)
-_PHRASES = (
-    "hi, hello, hey, hello there, hi there, hey there, good morning, good afternoon, good evening, "
-    "good night, how are you, thanks, thanks a lot, many thanks, thank you, thank you very much, "
-    "thank you so much, thx, cheers, bye, goodbye, see you, ok, okay, great, hallo, guten morgen, "
-    "guten tag, guten abend, danke, danke schön, danke sehr, vielen dank, tschüss, servus, moin, "
-    "bonjour, salut, merci, merci beaucoup, hola, buenos días, gracias, ciao, grazie, olá, "
-    "obrigado, obrigada, 안녕, 안녕하세요, 감사합니다, 고마워, 고마워요, 你好, 您好, 谢谢, 謝謝, "
-    "再见, こんにちは, ありがとう, ありがとうございます, привет, здравствуйте, спасибо"
-)
-_SMALL_TALK = frozenset(phrase.strip() for phrase in _PHRASES.split(","))
 
 
 def is_task(question: str) -> bool:
@@ -180,13 +170,3 @@ def is_task(question: str) -> bool:
     Open WebUI's prompts for these begin with "### Task:" and hold the conversation as data.
     """
     return _TASK.match(question) is not None
-
-
-def is_small_talk(question: str) -> bool:
-    """Whether a message is a greeting or thanks and nothing else."""
-    # No phrase is nearly as long, and a question of thousands of characters need not be folded.
-    if len(question) > 60:
-        return False
-    # Marks and emoji say nothing here: "Thanks!!" is "thanks".
-    said = "".join(c if c.isalnum() else " " for c in question.casefold())
-    return " ".join(said.split()) in _SMALL_TALK

@@ -400,6 +400,10 @@ def test_query_json(ingested: Config, run: Run) -> None:
         "ledger",
         "prompt_tokens",
         "budget",
+        "confidence",
+        "answered",
+        "certain",
+        "why",
     ]
     assert (answer["question"], answer["backend"]) == (HNSW, "extractive")
     assert "maximum degree" in answer["answer"]
@@ -449,14 +453,18 @@ def test_nothing_relevant_has_no_sources(
 ) -> None:
     monkeypatch.setattr(_NamedTextIOWrapper, "isatty", lambda _: streams, raising=False)
     result = run("query", "zzz qqq xyzzy", *SMALL)
-    assert (result.exit_code, result.stdout) == (0, f"{NOTHING_RELEVANT}\n")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{NOTHING_RELEVANT}\n\nNearest passages:\n")
+    assert "Sources:" not in result.stdout
 
 
 def test_explain_prints_the_ledger(ingested: Config, run: Run) -> None:
     result = run("query", HNSW, "--explain", *SMALL, "--set", "retrieval.similarity_top_k=2")
-    ledger = result.stderr.partition("Contexts, best first")[2].splitlines()[1:]
+    listed, _, why = result.stderr.partition("Contexts, best first")[2].partition("\n\n")
+    ledger = listed.splitlines()[1:]
     assert re.match(r" +1\. kept +\d+\.\d{3} +index\.md", ledger[0])
     assert len(ledger) == 2
+    assert re.match(r"Confidence 0\.\d\d that the contexts hold the answer, by:\n +[+-]\d", why)
     assert "kept" not in result.stdout
 
 
