@@ -32,6 +32,17 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _LONGEST = 64
 """Characters of a term; what is longer (a digest, a data URL) is cut."""
 
+_ASKING = re.compile(
+    r"\b(?:many|much|mean|means|happen|happens|happened|wer|wen|wem|wessen|wann|wo|woher|wohin|wovon"
+    r"|wof[uü]r|worauf|woran|womit|wodurch|warum|weshalb|wieso|wie|viele?|heißt|bedeutet|quien|quién"
+    r"|cuándo|cuánto|cuántos|dónde|quel|quelle|quels|quelles|combien|pourquoi|quand|сколько|каков|как"
+    r"|какова|каково|каковы|какой|какая|какое|какие|когда|где|почему|зачем|чем|кто|что)\b"
+    r"|[是在叫有为]?什么(?:时候|地方)?|多少|[是在]?哪[个一里些种]?|何时|如何|怎[么样]+|为何|是?谁|有多"
+    r"|무엇(?:인가요|인가|을|이)?|어떤|어떻게|언제|어디|얼마나|왜|누구|何|いつ|どこ|どの|なぜ|誰",
+    re.IGNORECASE,
+)
+"""Words and phrases that only ask, where stop words do not have them already."""
+
 
 class TermAnalyzer:
     """Turns text into terms, separated by spaces.
@@ -82,13 +93,13 @@ class TermAnalyzer:
         """Return each of a question's words once, as the terms that stand for it.
 
         One that is too short to tell its language has a stem of each; a text has the word if it has
-        one of them.
+        one of them. Words that only ask ("wann", "多少") are left out: no answer has them.
         """
         text = unicodedata.normalize("NFKC", text)
         languages = self._languages(text)
         stemming, ignored = languages or LATIN, languages or (FALLBACK,)
         found: list[frozenset[str]] = []
-        for run in _RUN.finditer(text):
+        for run in _RUN.finditer(_ASKING.sub(" ", text)):
             if unspaced := run[1]:
                 found += (frozenset((_spell(pair),)) for pair in _pairs(unspaced))
             elif terms := self._terms_of_word(run[2], stemming, ignored):
