@@ -103,15 +103,12 @@ class Logistic:
 
     def reasons(self, features: Mapping[str, float]) -> list[Reason]:
         """Return what each feature adds, the strongest first."""
-        found = [
-            Reason(
-                name,
-                features.get(name, 0.0),
-                slope * (features.get(name, 0.0) - self.centers[name]),
-                FEATURES[name],
-            )
-            for name, slope in self.coefficients.items()
-        ]
+        found = []
+        for name, slope in self.coefficients.items():
+            # What is not known tells nothing.
+            value = features.get(name, self.centers[name])
+            meaning = FEATURES[name]
+            found.append(Reason(name, value, slope * (value - self.centers[name]), meaning))
         return sorted(found, key=lambda reason: -abs(reason.contribution))
 
     def probability(self, reasons: Sequence[Reason]) -> float:
@@ -173,7 +170,7 @@ class Judge:
         evidence = evidence_of(nodes)
         if evidence is None:
             return None
-        passages = [(_above(node), node.node.get_content(MetadataMode.NONE)) for node in nodes]
+        passages = [(above(node), node.node.get_content(MetadataMode.NONE)) for node in nodes]
         kind = kind_of(evidence)
         model = self._models.get(kind)
         if model is None:
@@ -191,7 +188,8 @@ class Judge:
         return least, max(least, certain)
 
 
-def _above(node: NodeWithScore) -> str:
+def above(node: NodeWithScore) -> str:
+    """Return what a passage stands under: its document's title, and the headings above it."""
     about = node.metadata
     return f"{about.get('title') or ''} {about.get('headings') or ''}".strip()
 

@@ -44,7 +44,7 @@ def features_of(evidence: Evidence, passages: Sequence[tuple[str, str]]) -> dict
         found["near"] = evidence.near[0]
         found["above_usual"] = evidence.near[0] - evidence.usual
         found["near_gap"] = _gap(evidence.near)
-    if evidence.worded:
+    if len(evidence.worded) > 1:
         found["worded_gap"] = _gap(evidence.worded) / max(evidence.worded[0], 1e-6)
     if evidence.shared is not None:
         found["shared"] = evidence.shared

@@ -8,7 +8,7 @@ question hard for all of them drops out; whether they differ by more than chance
 `significance` to say.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from scipy import stats
 from rag_app.schema import Record
 
 RESAMPLES = 10_000
+SLOW_RESAMPLES = 1_000
 LEVEL = 0.95
 _AT_ONCE = 2_000_000
 """Drawn questions held at a time: 16 MB."""
@@ -125,6 +126,28 @@ def quantile_difference(
     low, high = np.percentile(drawn, _tails())
     difference = np.quantile(values, share) - np.quantile(baseline, share)
     return Interval(float(difference), float(low), float(high), len(values))
+
+
+def interval_of(
+    figure: Callable[..., float], columns: Sequence[Values], seed: int = 0
+) -> Interval | None:
+    """Return a figure of whole columns and its interval; None where it cannot be told.
+
+    Parameters
+    ----------
+    figure
+        Of columns of the same questions; NaN where these do not tell.
+    """
+    value = figure(*columns)
+    if np.isnan(value):
+        return None
+    random = np.random.default_rng(seed)
+    size = len(columns[0])
+    # Fewer than of a mean: such a figure takes a thousand times as long.
+    picks = random.integers(0, size, (SLOW_RESAMPLES, size))
+    drawn = [figure(*(column[pick] for column in columns)) for pick in picks]
+    low, high = np.nanpercentile(drawn, _tails())
+    return Interval(value, float(low), float(high), size)
 
 
 def _tails() -> list[float]:

@@ -9,7 +9,7 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ _ANSWER_METRICS = (
     *("exact_match", "f1", "contains", "cites", "citation_precision"),
     *("answered", "abstained"),
 )
+_REFUSALS = ("not_refused", "refused")
 _MISSING = "-"
 """Stands in for the relevant node where no node of the collection holds the answer."""
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -55,6 +56,7 @@ def measure(
         **_rank_metrics(outcomes, depth),
         **_views(outcomes),
         **_packing(outcomes),
+        **_refusals(questions, outcomes),
         **_answers(questions, outcomes, abstains),
         **_judged(outcomes),
         **_costs(outcomes),
@@ -66,7 +68,7 @@ def metric_names(depth: int, *, answers: bool, judges: Sequence[str]) -> list[st
     names = [f"hit@{cutoff}" for cutoff in CUTOFFS if cutoff <= depth]
     names += [f"{name}@{min(RANKS, depth)}" for name in ("mrr", "ndcg", "recall")]
     names += [f"@{view}ch" for view in VIEWS]
-    names.append("in_prompt")
+    names += ("in_prompt", *_REFUSALS)
     if answers:
         names += _ANSWER_METRICS
     return [*names, *judges]
@@ -126,7 +128,10 @@ def _f1(answer: str, right: str) -> float:
 def _column(
     outcomes: Sequence[Outcome], figure: Callable[[Outcome], float | bool | None]
 ) -> Values:
-    values = [figure(outcome) for outcome in outcomes]
+    return _values(figure(outcome) for outcome in outcomes)
+
+
+def _values(values: Iterable[float | bool | None]) -> Values:
     return np.array([np.nan if value is None else float(value) for value in values])
 
 
@@ -190,6 +195,33 @@ def _packing(outcomes: Sequence[Outcome]) -> dict[str, Values]:
         "trimmed": _column(outcomes, lambda outcome: outcome.trimmed),
         "dropped": _column(outcomes, lambda outcome: outcome.dropped),
     }
+
+
+def _refusals(questions: Sequence[EvalQuestion], outcomes: Sequence[Outcome]) -> dict[str, Values]:
+    """Return whether what has an answer was not refused, and whether what has none was."""
+    pairs = list(zip(questions, outcomes, strict=True))
+    answerable = [each if not asked.is_unanswerable else None for asked, each in pairs]
+    others = [each if asked.is_unanswerable else None for asked, each in pairs]
+    return {
+        "not_refused": _values(
+            None if each is None or each.refused is None else not each.refused
+            for each in answerable
+        ),
+        "refused": _values(None if each is None else each.refused for each in others),
+    }
+
+
+def confidence_columns(
+    questions: Sequence[EvalQuestion], outcomes: Sequence[Outcome]
+) -> tuple[Values, Values]:
+    """Return each question's confidence, and whether its contexts held the answer."""
+    return (
+        _values(outcome.confidence for outcome in outcomes),
+        _values(
+            False if question.is_unanswerable else outcome.in_prompt
+            for question, outcome in zip(questions, outcomes, strict=True)
+        ),
+    )
 
 
 def _answers(

@@ -95,6 +95,16 @@ def _figures(variants: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, Mark
                 plots.quality_against_latency(points, label(quality)),
             )
         )
+    judged = [variant for variant in variants if variant["risk_curve"]]
+    if judged:
+        found.append(
+            (
+                "Risk against coverage",
+                "The share of questions whose contexts do not hold the answer, of those answered, "
+                "the surest first. Down and to the right is better.",
+                plots.risk_curves([(each["name"], each["risk_curve"]) for each in judged]),
+            )
+        )
     graded = [variant for variant in variants if sum(variant["ranks"].values())]
     if graded:
         found += [

@@ -93,6 +93,26 @@ def hit_curves(curves: Sequence[tuple[str, Sequence[float]]]) -> Markup:
     return _svg("hit@k for each k", marks)
 
 
+def risk_curves(curves: Sequence[tuple[str, Sequence[tuple[float, float]]]]) -> Markup:
+    """Draw the share of wrong ones among those that are answered, by how many are answered."""
+    x = _axis(0.0, 1.0, LEFT, WIDTH - RIGHT, _share)
+    worst = max(risk for _, curve in curves for _, risk in curve)
+    y = _axis(0.0, worst or 0.1, HEIGHT - BOTTOM, TOP, _share)
+    marks = [_axes(x, y, "coverage: share of questions answered", "risk: share of these wrong")]
+    for at, (name, curve) in enumerate(curves):
+        marks.append(
+            Markup(
+                '<g class="c{}"><title>{}</title><polyline points="{}" stroke-dasharray="{}"/></g>'
+            ).format(
+                at % COLOURS,
+                name,
+                " ".join(f"{x(coverage)},{y(risk)}" for coverage, risk in curve),
+                _DASHES[at % len(_DASHES)],
+            )
+        )
+    return _svg("risk against coverage", marks)
+
+
 def rank_bars(counts: Sequence[tuple[str, Mapping[str, int]]]) -> Markup:
     """Draw where the first hit fell: a group of bars for each rank, and one for never."""
     groups = _groups([ranks for _, ranks in counts])

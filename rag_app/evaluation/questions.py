@@ -1,8 +1,9 @@
 """Questions with known answers: JSON Lines or CSV in, checked records out.
 
 A line has ``question`` and any of: ``id``; ``answers`` (texts; an empty list: the documents do not
-answer it); ``file`` (the document that does); ``gold`` (a map of file to keywords, any of which
-marks the right place); ``paragraph`` or ``contexts`` (the text that the answer stands in).
+answer it, as ``"answerable": false`` says, too); ``file`` (the document that does); ``gold`` (a map
+of file to keywords, any of which marks the right place); ``paragraph`` or ``contexts`` (the text
+that the answer stands in).
 """
 
 import csv
@@ -164,6 +165,13 @@ def _question(line: int, row: Any) -> EvalQuestion:
     if not isinstance(question, str) or not question.strip():
         raise ValueError('there is no text under "question"')
     answers = row.get("answers")
+    answerable = row.get("answerable")
+    if answerable not in (None, True, False, "true", "false", ""):
+        raise ValueError(f'"answerable" is {answerable!r}, neither true nor false')
+    if answerable in (False, "false"):
+        if answers:
+            raise ValueError('"answerable" is false, and there are "answers"')
+        answers, row = [], {**row, "answers": []}
     file = row.get("file") or ""
     if not isinstance(file, str):
         raise ValueError(f'"file" is {file!r}, not a text')

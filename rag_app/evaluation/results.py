@@ -48,6 +48,10 @@ class Outcome(Record):
         How many nodes the packer did this with.
     in_prompt
         Whether what was packed answers the question; None where that cannot be told.
+    confidence
+        That what was packed holds the answer; None: not judged.
+    refused
+        Whether it was too low to answer.
     contexts
         Texts in the prompt, if a judge will read them.
     answer
@@ -70,6 +74,8 @@ class Outcome(Record):
     trimmed: int = 0
     dropped: int = 0
     in_prompt: bool | None = None
+    confidence: float | None = None
+    refused: bool | None = None
     contexts: list[str] = field(default_factory=list)
     answer: str | None = None
     finish_reason: str = ""

@@ -8,7 +8,7 @@ together: one embedding batch, batches of the LLM.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.llms import CompletionResponse
@@ -16,6 +16,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
 from rag_app.answering.base import RagSynthesizer
 from rag_app.answering.citations import cited_numbers
+from rag_app.answering.confidence import Verdict
 from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.answering.packing import Packed, keep_all
 from rag_app.answering.prompts import number_sources
@@ -57,6 +58,8 @@ class Runner:
         What is a hit, by the question's key.
     gold
         `find_gold`'s node ids, by the question's key.
+    verdict_of
+        Of a question and its contexts, where no synthesizer judges; None: nobody does.
     keeps_contexts
         Whether outcomes have the texts in the prompt.
     bad
@@ -70,6 +73,7 @@ class Runner:
     gold: Mapping[str, list[str]]
     synthesizer: RagSynthesizer | None = None
     llm: PackableLLM | None = None
+    verdict_of: Callable[[str, Sequence[NodeWithScore]], Verdict | None] | None = None
     keeps_contexts: bool = False
     bad: list[BadLine] = field(default_factory=list)
 
@@ -171,9 +175,12 @@ class Runner:
     def _pack(self, question: EvalQuestion, nodes: Sequence[NodeWithScore]) -> Packed:
         # More was retrieved than is packed, for the figures that look deeper.
         best = nodes[: self.similarity_top_k]
-        return (
-            self.synthesizer.pack(question.question, best) if self.synthesizer else keep_all(best)
-        )
+        if self.synthesizer:
+            return self.synthesizer.pack(question.question, best)
+        packed = keep_all(best)
+        if self.verdict_of is None:
+            return packed
+        return replace(packed, verdict=self.verdict_of(question.question, packed.nodes))
 
     def _stream(
         self, question: EvalQuestion, packed: Packed, watch: Stopwatch
@@ -222,6 +229,8 @@ class Runner:
             trimmed=fates.count("trimmed"),
             dropped=fates.count("dropped"),
             prompt_tokens=packed.prompt_tokens,
+            confidence=packed.verdict.confidence if packed.verdict else None,
+            refused=packed.is_refused if packed.verdict else None,
         )
         texts = [(_path(node), _text(node)) for node in nodes]
         for rank, (node, (path, text)) in enumerate(zip(nodes, texts, strict=True)):

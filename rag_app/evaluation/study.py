@@ -12,6 +12,7 @@ from typing import Any
 
 from rag_app import __version__
 from rag_app.answering.abstaining import ABSTAINS
+from rag_app.answering.confidence import Judge as Confidence
 from rag_app.answering.factory import make_synthesizer
 from rag_app.answering.prompts import PromptTemplate
 from rag_app.config.loader import config_rows
@@ -29,7 +30,7 @@ from rag_app.milvus.collection import CollectionStore
 from rag_app.questions import BadLine
 from rag_app.retrieval.retriever import make_retriever
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Part of the results' names: raise it when outcomes mean something else."""
 
 DEPTH = 20
@@ -236,6 +237,7 @@ class _Runs:
             gold=self._golds[place],
             synthesizer=make_synthesizer(config, embedder, llm=llm) if answers else None,
             llm=llm,
+            verdict_of=Confidence(config.answer),
             keeps_contexts=self._judge is not None,
         )
         name = f"{variant.name}-{_digest(store, config, settings, llm, self._judge)}.jsonl"

@@ -7,8 +7,16 @@ from typing import Any
 
 from rag_app.config.loader import config_rows
 from rag_app.evaluation import bootstrap, significance
+from rag_app.evaluation.abstention import summarize_confidence
 from rag_app.evaluation.bootstrap import Values
-from rag_app.evaluation.metrics import contains, hit_curve, measure, timings, token_f1
+from rag_app.evaluation.metrics import (
+    confidence_columns,
+    contains,
+    hit_curve,
+    measure,
+    timings,
+    token_f1,
+)
 from rag_app.evaluation.questions import EvalQuestion
 from rag_app.evaluation.results import Outcome
 from rag_app.evaluation.study import Study, VariantRun
@@ -39,9 +47,14 @@ def summarize(study: Study) -> dict[str, Any]:
     variants = []
     for number, run in enumerate(study.runs):
         figures = bootstrap.means(columns[number], seed)
+        confidence = summarize_confidence(*confidence_columns(study.questions, run.outcomes), seed)
         summary = {
             **_about(run),
-            "metrics": {name: figure.to_dict() for name, figure in figures.items()},
+            "metrics": {
+                **{name: figure.to_dict() for name, figure in figures.items()},
+                **confidence.get("figures", {}),
+            },
+            "risk_curve": confidence.get("curve", []),
             "ms": _percentiles(times[number], seed),
             "hit_curve": hit_curve(run.outcomes, study.settings.depth),
             "ranks": _ranks(run.outcomes),

@@ -8,6 +8,11 @@ from rag_app.evaluation.summary import COUNTS, PERCENTILES
 
 LABELS = {
     "in_prompt": "answer in prompt",
+    "not_refused": "not refused (has answer)",
+    "refused": "refused (has none)",
+    "confidence_auroc": "confidence AUROC",
+    "confidence_ece": "confidence ECE",
+    "confidence_aurc": "confidence AURC",
     "exact_match": "exact match",
     "f1": "token F1",
     "contains": "answer contained",
