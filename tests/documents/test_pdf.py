@@ -172,6 +172,20 @@ def test_boxes_of_nodes_lie_where_their_text_stands(document: LaidOut) -> None:
     assert left[1].metadata["boxes"][0][2] >= left[0].metadata["boxes"][-1][2]
 
 
+def test_boxes_are_seen_from_the_sheets_own_top() -> None:
+    # FPDF writes the sheet's size once, for all pages: each has it from its parent.
+    pdf = FPDF()
+    pdf.add_page()
+    pdf.set_font("helvetica", size=12)
+    pdf.set_xy(20, 100)
+    pdf.cell(0, 8, "Text in the middle.")
+    (node,) = nodes_of(document_of(bytes(pdf.output()), "report.pdf"))
+    ((_, left, top, _, bottom),) = node.metadata["boxes"]
+    millimetre = 72 / 25.4
+    assert left / millimetre == pytest.approx(21, abs=1)
+    assert 100 * millimetre < (top + bottom) / 2 < 108 * millimetre
+
+
 def test_headings_and_rows_of_tables_have_boxes_too(document: LaidOut) -> None:
     (node,) = (node for node in nodes_of(document) if "| HNSW | 610 MB" in node.text)
     assert node.metadata["headings"] == "A study of columns › Results"

@@ -62,7 +62,9 @@ class Place:
     @classmethod
     def of(cls, page: "PdfPage") -> "Place":
         """Tell it of a page, which may be cropped and turned."""
-        left, bottom, right, top = page.get_cropbox()
+        # Not `get_cropbox`: what a page has from its parent PDFium does not tell there, and a sheet
+        # of American paper is told instead.
+        left, bottom, right, top = page.get_bbox()
         return cls(right - left, top - bottom, left, bottom, page.get_rotation() % 360)
 
     def box(self, left: float, bottom: float, right: float, top: float) -> Box:
