@@ -7,7 +7,7 @@ import { visible } from "./visible.js";
 import { markdown } from "./markdown.js";
 import { showFailure } from "./failure.js";
 import { PdfPages } from "./pdf-pages.js";
-import { markQuotes } from "./quotes.js";
+import { mark } from "./quotes.js";
 
 export class DocumentView {
   #collection;
@@ -30,7 +30,7 @@ export class DocumentView {
   /** Let go of the pictures. */
   close() {
     this.#pages?.close();
-    markQuotes([], []);
+    mark("quoted", this, [], []);
   }
 
   async #load() {
@@ -110,7 +110,7 @@ export class DocumentView {
   #goTo() {
     const cited = this.#shown.querySelector("[aria-current]");
     if (!cited) return;
-    const marked = markQuotes([cited], this.#at.quotes ?? []);
+    const marked = mark("quoted", this, [cited], this.#at.quotes ?? []);
     (marked ?? cited).scrollIntoView({ block: cited.offsetHeight > 500 && !marked ? "start" : "center" });
   }
 }

@@ -1,18 +1,27 @@
-// What an answer quotes is marked in the document, whatever marks of Markdown stand between its words.
+// Words are marked where they stand, whatever marks of Markdown stand between them.
 
 const LETTER = /[\p{L}\p{N}]/u;
+const kept = new Map();
 
-/** Mark quotations within elements, in place of those marked before; returns an element of the first. */
-export function markQuotes(elements, quotes) {
+/**
+ * Mark texts within elements under a highlight's name; `of` is whose they are: marks of the same
+ * name and owner that were made before go. Returns an element of the first.
+ */
+export function mark(name, of, elements, texts) {
   if (!globalThis.CSS?.highlights) return undefined;
-  const ranges = elements.flatMap((element) => quotes.map((quote) => find(element, quote))).filter(Boolean);
-  CSS.highlights.set("quoted", new Highlight(...ranges));
+  const ranges = elements.flatMap((element) => texts.map((text) => find(element, text))).filter(Boolean);
+  if (!kept.has(name)) kept.set(name, new Map());
+  kept.get(name).set(of, ranges);
+  for (const [each, before] of kept.get(name)) {
+    if (!before.length || !before[0].startContainer.isConnected) kept.get(name).delete(each);
+  }
+  CSS.highlights.set(name, new Highlight(...[...kept.get(name).values()].flat()));
   return ranges[0]?.startContainer.parentElement;
 }
 
 // By letters and digits alone: marks and blanks differ between a text and what is shown of it.
-function find(element, quote) {
-  const wanted = Array.from(quote.toLowerCase()).filter((character) => LETTER.test(character)).join("");
+function find(element, text) {
+  const wanted = Array.from(text.toLowerCase()).filter((character) => LETTER.test(character)).join("");
   if (!wanted) return undefined;
   let letters = "";
   const places = [];

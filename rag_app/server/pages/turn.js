@@ -10,6 +10,7 @@ import { showFailure } from "./failure.js";
 import { name } from "./sources.js";
 import { openWhy } from "./why.js";
 import { rating } from "./rating.js";
+import { doubts } from "./support.js";
 
 export class TurnView {
   #turn;
@@ -60,7 +61,7 @@ export class TurnView {
     this.#text.classList.toggle("refused", refused);
     this.#shown = grow(this.#text, refused ? t("answer.refused") : turn.answer, { cite, breaks: true }, this.#shown);
     if (streaming && !turn.answer) this.#text.replaceChildren(h("p", { class: "waiting" }, h("span", { class: "dots", "aria-hidden": "true" }, h("i"), h("i"), h("i")), t("answer.searching")));
-    this.#foot.replaceChildren(...(streaming ? [] : this.#ended()));
+    this.#foot.replaceChildren(...(streaming ? [] : this.#ended().filter(Boolean)));
   }
 
   #ended() {
@@ -70,6 +71,7 @@ export class TurnView {
     if (turn.state === "stopped") parts.push(h("p", { class: "note" }, t("answer.stopped")));
     if (turn.cut) parts.push(h("p", { class: "note" }, t("answer.cut")));
     if (turn.rag?.certain === false && turn.rag.answered !== false) parts.push(h("p", { class: "note uncertain" }, icon("warning"), t("answer.uncertain")));
+    if (turn.rag?.answered !== false) parts.push(doubts(turn, this.#text));
     if (turn.sources.length) parts.push(this.#sources());
     if (turn.state !== "failed" || turn.answer) parts.push(...this.#actions());
     return parts;

@@ -53,6 +53,12 @@ def test_page_of_a_pdf_is_a_picture(page: Page, llm: ScriptedLLM) -> None:
     expect(pictures.first).to_be_visible()
     sizes = pictures.first.evaluate("image => [image.naturalWidth, image.naturalHeight]")
     assert sizes == [1132, 1600]
+    box = page.locator(".panel .page .box").first.bounding_box()
+    sheet = page.locator(".panel .page").first.bounding_box()
+    assert box is not None
+    assert sheet is not None
+    # FPDF begins 10 mm below the top of 297.
+    assert 0.03 < (box["y"] - sheet["y"]) / sheet["height"] < 0.05
     page.get_by_role("tab", name="Text").click()
     expect(page.locator(".panel .passage").first).to_contain_text("155 bar")
 

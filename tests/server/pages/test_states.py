@@ -90,6 +90,17 @@ def test_refusal_names_the_nearest_passages(page: Page) -> None:
     expect(page.locator(".turn-foot")).to_contain_text("7% sure")
 
 
+def test_sentences_that_no_passage_bears_out_are_marked(page: Page, llm: ScriptedLLM) -> None:
+    llm.answers["Is it old?"] = "HNSW builds a graph of vectors. It was 😀 *made* in 1743 [1]."
+    ask(page, "Is it old?")
+    doubts = page.locator(".doubts")
+    doubts.locator("summary").click()
+    expect(doubts.locator("li")).to_have_count(1)
+    expect(doubts.locator("li")).to_contain_text("a number that stands in no passage")
+    marked = "() => [...CSS.highlights.get('doubted')].map((range) => range.toString())"
+    assert page.evaluate(marked) == ["It was 😀 made in 1743 1"]
+
+
 def test_answer_with_table_code_and_list(page: Page, llm: ScriptedLLM) -> None:
     llm.answers["Show me all."] = (
         "## Kinds\n\n| type | recall |\n|---|--:|\n| HNSW | **.99** [1] |\n\n1. one\n2. two\n"
