@@ -13,7 +13,7 @@ from rag_app.config.index_types import INDEX_TYPES
 from rag_app.config.sections import Config
 from rag_app.embedding.factory import choose_runtime
 from rag_app.embedding.runtimes import RUNTIMES
-from rag_app.errors import CollectionMismatchError, RagAppError
+from rag_app.errors import CollectionMismatchError, InputError, RagAppError
 from rag_app.install import pip_install
 from rag_app.schema import Record
 from rag_app.search.modes import MODES, find_mode
@@ -68,6 +68,7 @@ def examine(config: Config, only: Container[str] | None = None) -> list[Check]:
         ("embedder", _embedder),
         ("milvus", _milvus),
         ("collection", _collection),
+        ("plan", _plan),
         *([("reranker", _reranker)] if config.retrieval.reranker.is_on else []),
         ("llm", _llm),
         ("profiles", _profiles),
@@ -215,6 +216,17 @@ def _collection(config: Config) -> Check:
         hint = "the index differs from [index]: rag-app index apply (or show)"
         return Check("collection", True, finding, hint)
     return Check("collection", True, finding)
+
+
+def _plan(config: Config) -> Check:
+    from rag_app.migration.plan import plan
+
+    try:
+        found = plan(config, measure=False)
+    except InputError as error:  # there is none yet, or another program made it
+        return Check("plan", True, error.message)
+    hint = f"{found.command}; rag-app plan tells what it costs" if found.command else ""
+    return Check("plan", True, found.line(), hint)
 
 
 def _reranker(config: Config) -> Check:

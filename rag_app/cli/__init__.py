@@ -22,6 +22,7 @@ from rag_app.cli.eval import eval_group
 from rag_app.cli.index import index_group
 from rag_app.cli.llm import llm_group
 from rag_app.cli.mcp import mcp_group
+from rag_app.cli.migrate import migrate_command, plan_command
 from rag_app.cli.promote import promote_command
 from rag_app.cli.query import query_command, retrieve_command
 from rag_app.cli.serve import keys_group, serve_command
@@ -60,6 +61,8 @@ for command in (
     collections_group,
     promote_command,
     verify_command,
+    plan_command,
+    migrate_command,
     index_group,
     config_group,
     llm_group,

@@ -5,12 +5,15 @@ import gc
 import json
 import logging
 import os
+import signal
 import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -250,6 +253,24 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(done - bar.pos)
 
         yield update
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Event]:
+    """Turn the first Ctrl-C into a wish to stop; a second one interrupts at once."""
+    stop = Event()
+
+    def wish(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        say("", "stopping when what is embedded is written; Ctrl-C again stops at once")
+
+    before = signal.signal(signal.SIGINT, wish)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _OnTerminal(logging.Formatter):

@@ -1,11 +1,8 @@
 """``rag-app ingest``, ``watch``, ``documents`` and ``verify``: what goes in, what is in there."""
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from threading import Event
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +17,7 @@ from rag_app.cli.common import (
     load,
     print_json,
     say,
+    stop_on_interrupt,
     wants_json,
 )
 from rag_app.cli.terminal import one_line
@@ -71,7 +69,7 @@ def ingest_command(
         # Names of folders are in the question, and may hold what a terminal obeys.
         return yes or click.confirm(one_line(f"{question}; do it?"), err=True)
 
-    with _stop_on_interrupt() as stop, _ingest_bar() as progress:
+    with stop_on_interrupt() as stop, _ingest_bar() as progress:
         report = ingest(
             config,
             paths,
@@ -108,7 +106,7 @@ def watch_command(paths: tuple[str, ...], prune: bool) -> None:
     config = load()
     from rag_app.ingestion.watch import watch
 
-    with _stop_on_interrupt() as stop:
+    with stop_on_interrupt() as stop:
         for report in watch(config, paths, prune=prune, stop=stop, say=say):
             if wants_json():
                 print_json(report.to_dict())
@@ -154,24 +152,6 @@ def _rate(told: "IngestProgress") -> str:
     hours, minutes = divmod(round(left / 60), 60)
     wait = f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{left:.0f} s"
     return f"{told.nodes:,} nodes, {told.nodes_per_second:.0f}/s, {wait} left"
-
-
-@contextmanager
-def _stop_on_interrupt() -> Iterator[Event]:
-    """Turn the first Ctrl-C into a wish to stop; a second one interrupts at once."""
-    stop = Event()
-
-    def wish(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        say("", "stopping when what is embedded is written; Ctrl-C again stops at once")
-
-    before = signal.signal(signal.SIGINT, wish)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 _IN_WORDS = {"gone": "gone (delete with --prune)", "protected": "out of sight (kept)"}

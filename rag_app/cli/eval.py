@@ -23,7 +23,6 @@ from rag_app.cli.common import (
 from rag_app.errors import ConfigError, InputError, LLMError, UserError
 
 if TYPE_CHECKING:
-    from rag_app.config.sections import Config
     from rag_app.evaluation.judge import Judge
     from rag_app.evaluation.study import Settings
 
@@ -137,7 +136,8 @@ def run_command(
     if html and is_same_file(questions, html):
         raise InputError(f"{html} is the file of the questions", "name another one after --html")
     config = load()
-    from rag_app.evaluation.questions import read_questions  # LlamaIndex, Milvus: 3 s
+    from rag_app.evaluation.compare import results_folder  # LlamaIndex, Milvus: 3 s
+    from rag_app.evaluation.questions import read_questions
     from rag_app.evaluation.questions import sample as choose
     from rag_app.evaluation.study import conduct, quality_names
     from rag_app.evaluation.summary import summarize
@@ -160,7 +160,7 @@ def run_command(
             variants,
             choose(read, sample, how.seed),
             how,
-            Path(results) if results else _folder(config),
+            Path(results) if results else results_folder(config),
             judge=judge,
             progress_bar=progress_bar,
             say=say,
@@ -369,9 +369,3 @@ def _tell_end(questions: str, summary: Mapping[str, Any]) -> None:
         )
     if failed:
         click.get_current_context().exit(1)
-
-
-def _folder(config: "Config") -> Path:
-    """Return where outcomes are kept: beside a Milvus Lite database, else the compiled models."""
-    store = config.vector_store
-    return Path(store.uri if store.is_file else config.embedding.compiled_folder).parent / "eval"

@@ -23,7 +23,7 @@ from rag_app.milvus.chosen import read_chosen
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.errors import FAILURES, as_store_error
 from rag_app.milvus.rows import StoredDocument
-from rag_app.milvus.store import find_index, lost_rows, open_store
+from rag_app.milvus.store import find_index, open_store
 from rag_app.milvus.stored_documents import names_of
 from rag_app.milvus.writing import ENOUGH, in_turn
 from rag_app.schema import Problem, VerifyReport
@@ -60,7 +60,7 @@ def verify(config: Config, *, repair: bool = False) -> VerifyReport:
         for problem in inspector.problems_of(document, duplicates.get(document.id, []))
     ]
     problems = [problem for _, problem in found]
-    lost = lost_rows(config, store)  # a repair settles for what is left
+    lost = store.lost()  # a repair settles for what is left
     if repair and problems:
         problems = _repair(config, store, documents.values(), found, duplicates)
         documents = store.documents()

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock, Thread
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -147,7 +147,8 @@ class Noticing(Generic[S]):
         try:
             found = search(store)
         except VectorStoreError:
-            if not self._notice(changes):
+            is_current = store.collection_name == self._current.collection_name
+            if not self._notice(changes) and is_current:
                 raise
             return search(self._instead_of(store))
         # A server finds nothing in a collection that is released at that moment, without an error.
@@ -200,7 +201,7 @@ class Noticing(Generic[S]):
             else:
                 self._current.become(store)
             # Not ``now``: opening loads it, and may have built its index.
-            self._seen = self._look()
+            self._seen = self._look_again()
             self._changes += 1
             return True
 
@@ -215,7 +216,7 @@ class Noticing(Generic[S]):
                 self.prepare(store)
                 with self._lock:
                     self._go_to(store, index)
-                    self._seen = self._look()
+                    self._seen = self._look_again()
                     self._changes += 1
             except RagAppError as error:
                 if self._is_closed:
@@ -232,6 +233,10 @@ class Noticing(Generic[S]):
     def _go_to(self, store: S, index: DenseIndex) -> None:
         store.notice(self)
         self._current, self._index = store, index
+
+    def _look_again(self) -> _Seen:
+        """Look after opening; the name may mean yet another collection by now."""
+        return replace(self._look(), name=self._current.collection_name)
 
     def _is_there(self, name: str) -> bool:
         """Whether there is a collection of this very name; an alias means anything."""

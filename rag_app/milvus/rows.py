@@ -16,7 +16,7 @@ from llama_index.core.vector_stores.utils import metadata_dict_to_node
 
 from rag_app.config.sections import VectorStoreSection
 from rag_app.milvus.expression import to_expression
-from rag_app.milvus.kept import Kept
+from rag_app.milvus.kept import Kept, read_kept
 from rag_app.milvus.lite_check import position
 from rag_app.milvus.lite_files import collection_folder
 from rag_app.milvus.literals import among, quoted
@@ -26,6 +26,9 @@ from rag_app.milvus.search import VECTOR_FIELD
 BATCH_BYTES = 16_000_000
 """Of texts in a call. A server refuses calls of 64 MB (its proxy.grpc.serverMaxRecvSize), and 1,000
 rows may have twice that."""
+
+_LOOKS = 5
+"""How often files and rows are compared, where another process writes between both."""
 
 _LOG = logging.getLogger("rag_app")
 
@@ -250,6 +253,21 @@ class DocumentRows(MilvusStore):
         if now is not None and not now.has_log:
             kept = Kept(documents, self.count(), now.version, now.writes)
             self._call("alter_collection_properties", properties=kept.as_property())
+
+    def lost(self) -> str:
+        """Say what a collection of Milvus Lite lost since it was written; empty: nothing."""
+        if not self._backend.has_files:
+            return ""
+        described = self._call("describe_collection")
+        kept = read_kept(described.get("properties", {}))
+        if kept is None:
+            return ""
+        folder = collection_folder(self._uri, self.collection_name)
+        for _ in range(_LOOKS):
+            now, rows = position(folder), self.count()
+            if position(folder) == now:  # else another process wrote meanwhile
+                return kept.loss(now, rows)
+        return ""
 
 
 def batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

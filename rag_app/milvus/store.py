@@ -6,6 +6,7 @@ written in its properties.
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,7 @@ from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.dense_index import DenseIndex, configured_index
 from rag_app.milvus.errors import FAILURES, as_store_error, message_of
 from rag_app.milvus.foreign import read_foreign
-from rag_app.milvus.kept import read_kept
 from rag_app.milvus.lite import check_collection, clear_leftover, open_database
-from rag_app.milvus.lite_check import position
 from rag_app.milvus.lite_files import collection_folder
 from rag_app.milvus.made_by import (
     MADE_BY,
@@ -46,9 +45,6 @@ from rag_app.milvus.search import VECTOR_FIELD
 MOST_ID = 4096
 """Characters of an id: LlamaIndex's readers take paths for ids."""
 
-_LOOKS = 5
-"""How often files and rows are compared, where another process writes between both."""
-
 _LOG = logging.getLogger("rag_app")
 
 
@@ -60,7 +56,7 @@ def find_store(
     Parameters
     ----------
     counted
-        Refuse a collection that lost rows since it was written; else `lost_rows` tells.
+        Refuse a collection that lost rows since it was written; else its `lost` tells.
     exact
         Whether it must be as the configuration would make it, how documents are split included; to
         search it, it need not.
@@ -86,9 +82,14 @@ def find_store(
 
 
 def _open(
-    config: Config, *, counted: bool, exact: bool = False, foreign: bool = False
+    config: Config,
+    *,
+    counted: bool,
+    exact: bool = False,
+    foreign: bool = False,
+    follows: bool = False,
 ) -> tuple[CollectionStore, DenseIndex] | None:
-    found = _find(config, exact=exact, foreign=foreign)
+    found = _find(config, exact=exact, foreign=foreign, follows=follows)
     if found is None:
         return None
     config, index = found
@@ -110,7 +111,7 @@ def _open(
         built = index.complete(configured_index(config, index.backend))
         language = language_of(config, properties) if has_words else None
         store = CollectionStore(config, built, language, read_chosen(properties, built))
-        if counted and (lost := lost_rows(config, store)):
+        if counted and (lost := store.lost()):
             raise VectorStoreError(
                 f"the collection {section.collection!r} in {section.uri} lost rows: {lost}",
                 f"restore {collection_folder(section.uri, section.collection)} from a backup; or "
@@ -123,27 +124,13 @@ def _open(
 
 
 def _opened_again(config: Config) -> tuple[CollectionStore, DenseIndex]:
-    opened = _open(config, counted=False)
+    opened = _open(config, counted=False, follows=True)
     if opened is None:
         section = config.vector_store
         raise CollectionChangedError(
             f"the collection {section.collection!r} in {section.uri} is gone", "ingest again"
         )
     return opened
-
-
-def lost_rows(config: Config, store: CollectionStore) -> str:
-    """Say what a collection of Milvus Lite lost since it was written; empty: nothing."""
-    section = at_real_name(config, store.collection_name).vector_store
-    kept = read_kept(_described(store.client, section)["properties"]) if section.is_file else None
-    if kept is None:
-        return ""
-    folder = collection_folder(section.uri, section.collection)
-    for _ in range(_LOOKS):
-        now, rows = position(folder), store.count()
-        if position(folder) == now:  # else another process wrote meanwhile
-            return kept.loss(now, rows)
-    return ""
 
 
 def find_index(config: Config, *, exact: bool = False, foreign: bool = False) -> DenseIndex | None:
@@ -158,7 +145,9 @@ def find_index(config: Config, *, exact: bool = False, foreign: bool = False) ->
     return found[1] if found else None
 
 
-def _find(config: Config, *, exact: bool, foreign: bool) -> tuple[Config, DenseIndex] | None:
+def _find(
+    config: Config, *, exact: bool, foreign: bool, follows: bool = False
+) -> tuple[Config, DenseIndex] | None:
     """Find the collection that is meant; with it the configuration that names and searches it."""
     section = config.vector_store
     if not is_there(section):
@@ -173,6 +162,9 @@ def _find(config: Config, *, exact: bool, foreign: bool) -> tuple[Config, DenseI
             return None
         config = at_real_name(config, name)
         properties = _described(client, config.vector_store)["properties"]
+        # Who has it open follows an alias wherever it leads, also after a migration is finished.
+        if follows and name != section.collection:
+            config = as_made(config, properties)
         check_made_by(config, properties, exact=exact, foreign=foreign)
         if MADE_BY in properties:
             _bring_up_to_date(client, config, properties)
@@ -300,8 +292,15 @@ def open_store(
     return store
 
 
-def create_store(config: Config, dimension: int) -> CollectionStore:
+def create_store(
+    config: Config, dimension: int, properties: Mapping[str, str] | None = None
+) -> CollectionStore:
     """Make the configured collection for vectors of this length, and open it.
+
+    Parameters
+    ----------
+    properties
+        Of the collection, besides those that tell what made it.
 
     Raises
     ------
@@ -322,7 +321,7 @@ def create_store(config: Config, dimension: int) -> CollectionStore:
         # Before it is made: else an empty collection would stay, without an index.
         if fault := dimension_fault(wanted.params, dimension):
             raise index_error(config, fault)
-        has_words = _create(index, config, dimension)
+        has_words = _create(index, config, dimension, properties or {})
         if has_words:
             _ensure_words(index, config)
         index.build(wanted)
@@ -364,7 +363,9 @@ def _ensure_words(index: DenseIndex, config: Config) -> None:
     )
 
 
-def _create(index: DenseIndex, config: Config, dimension: int) -> bool:
+def _create(
+    index: DenseIndex, config: Config, dimension: int, properties: Mapping[str, str]
+) -> bool:
     """Make the collection; return whether it counts words."""
     section = config.vector_store
     client = index.client
@@ -387,7 +388,7 @@ def _create(index: DenseIndex, config: Config, dimension: int) -> bool:
         schema=schema,
         consistency_level=section.consistency,
         # In this call: killed before another, it would be one that nobody knows the maker of.
-        properties={MADE_BY: json.dumps(made_by)},
+        properties={MADE_BY: json.dumps(made_by), **properties},
         timeout=section.timeout,
     )
     return has_words
