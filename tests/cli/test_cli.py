@@ -394,6 +394,7 @@ def test_query_json(ingested: Config, run: Run) -> None:
     assert list(answer) == [
         "question",
         "answer",
+        "support",
         "reasoning",
         "backend",
         "sources",
@@ -476,9 +477,9 @@ def test_query_streams_on_a_terminal(
     build = query_engine.build_query_engine
     streams: list[bool] = []
 
-    def remember(config: Config, *, streaming: bool = False) -> Any:
+    def remember(config: Config, *, streaming: bool = False, **options: Any) -> Any:
         streams.append(streaming)
-        return build(config, streaming=streaming)
+        return build(config, streaming=streaming, **options)
 
     monkeypatch.setattr(query_engine, "build_query_engine", remember)
     plain = run("query", HNSW, *SMALL).stdout
