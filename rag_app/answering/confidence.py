@@ -208,6 +208,17 @@ def thresholds(file: str, kind: str, max_risk: float) -> tuple[float, float]:
     return model.least(max_risk), model.least(max_risk, DOUBTED)
 
 
+def as_model(read: Mapping[str, Any]) -> Logistic:
+    """Make a regression of what stands in a file."""
+    return Logistic(
+        float(read["intercept"]),
+        {name: float(value) for name, value in read["coefficients"].items()},
+        {name: float(read["centers"][name]) for name in read["coefficients"]},
+        [(float(at), int(right), int(wrong)) for at, right, wrong in read["kept"]],
+        (int(read["of"][0]), int(read["of"][1])),
+    )
+
+
 @cache
 def read_models(file: str) -> Mapping[str, Logistic]:
     """Read regressions by their kind; empty: those that come with rag_app.
@@ -223,16 +234,7 @@ def read_models(file: str) -> Mapping[str, Logistic]:
         else:
             text = (files("rag_app.answering") / "confidence.json").read_text("utf-8")
         read: dict[str, Any] = json.loads(text)["models"]
-        return {
-            kind: Logistic(
-                float(each["intercept"]),
-                {name: float(value) for name, value in each["coefficients"].items()},
-                {name: float(each["centers"][name]) for name in each["coefficients"]},
-                [(float(at), int(right), int(wrong)) for at, right, wrong in each["kept"]],
-                (int(each["of"][0]), int(each["of"][1])),
-            )
-            for kind, each in read.items()
-        }
+        return {kind: as_model(each) for kind, each in read.items()}
     except OSError as error:
         raise ConfigError(
             f"answer.confidence = {file!r} cannot be read: {error}",

@@ -26,6 +26,7 @@ from rag_app.cli.migrate import migrate_command, plan_command
 from rag_app.cli.promote import promote_command
 from rag_app.cli.query import query_command, retrieve_command
 from rag_app.cli.serve import keys_group, serve_command
+from rag_app.cli.tune import tune_command
 
 
 @click.group(
@@ -57,6 +58,7 @@ for command in (
     keys_group,
     mcp_group,
     eval_group,
+    tune_command,
     documents_group,
     collections_group,
     promote_command,

@@ -29,6 +29,7 @@ _RUN = re.compile(rf"([{_UNSPACED}]+)|((?:(?![{_UNSPACED}])[\w{_MARKS}])+)")
 _PARTS = re.compile(rf"(?:[^\W\d_]|[{_MARKS}])+|\d+")
 _NO_WORD = re.compile(r"\W")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_LETTER_AND_DIGIT = re.compile(r"[^\W\d_]\d|\d[^\W\d_]")
 _LONGEST = 64
 """Characters of a term; what is longer (a digest, a data URL) is cut."""
 
@@ -103,7 +104,9 @@ class TermAnalyzer:
             if unspaced := run[1]:
                 found += (frozenset((_spell(pair),)) for pair in _pairs(unspaced))
             elif terms := self._terms_of_word(run[2], stemming, ignored):
-                found.append(frozenset(terms))
+                # "machine3" is no other machine.
+                whole = [term for term in terms if _LETTER_AND_DIGIT.search(term)]
+                found.append(frozenset(whole or terms))
         return list(dict.fromkeys(found))
 
     def _languages(self, text: str) -> tuple[str, ...]:

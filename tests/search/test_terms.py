@@ -130,3 +130,15 @@ def test_languages_are_those_of_the_stemmer() -> None:
     import Stemmer
 
     assert set(STEMMED) <= set(Stemmer.algorithms())
+
+
+def test_a_question_has_each_word_once_by_what_stands_for_it() -> None:
+    analyze = TermAnalyzer("english")
+    assert analyze.alternatives("Which machine3 is the machine3 built?") == [
+        frozenset({"machine3"}),
+        frozenset({"built"}),
+    ]
+    assert analyze.alternatives("efConstruction") == [frozenset({"efconstruct", "ef", "construct"})]
+    # What only asks is in no answer.
+    asked = TermAnalyzer("auto").alternatives("国王什么时候去世?")
+    assert asked == [frozenset({"国王"}), frozenset({"去世"})]
