@@ -79,6 +79,11 @@ def make_application(config: Config, provider: "TracerProvider | None" = None) -
             CORSMiddleware,
             allow_origins=[each.lower().rstrip("/") for each in config.server.cors_origins],
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type"],
+            # Those of MCP: a page that speaks it has to read its session's id, too.
+            allow_headers=[
+                *("Authorization", "Content-Type"),
+                *("Mcp-Session-Id", "Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name"),
+            ],
+            expose_headers=["Mcp-Session-Id"],
         )
     return application

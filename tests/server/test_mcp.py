@@ -1,8 +1,7 @@
 """MCP over HTTP, asked with the official client: what comes back, for whom, and what does not."""
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,16 @@ BREAD = "What does bread need?"
 MODES = ["auto", "legacy"]
 """Of the client: the protocol of 2026-07-28 without sessions, and the ones before it with."""
 
-Connect = Callable[..., AbstractAsyncContextManager[Client]]
+GREETING = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    },
+}
 
 
 @asynccontextmanager
@@ -229,17 +237,8 @@ async def test_session_is_its_keys(ingested: Config, serve: Serve) -> None:
     ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
     accepts = {"Accept": "application/json, text/event-stream"}
     with serve(ingested) as server, server.http(**accepts) as http:
-        greeting = {
-            **ping,
-            "method": "initialize",
-            "params": {
-                "protocolVersion": "2025-06-18",
-                "capabilities": {},
-                "clientInfo": {"name": "test", "version": "1"},
-            },
-        }
         owner = {"Authorization": f"Bearer {alice}"}
-        opened = http.post("/mcp", json=greeting, headers=owner)
+        opened = http.post("/mcp", json=GREETING, headers=owner)
         session = {"Mcp-Session-Id": opened.headers["mcp-session-id"]}
         assert http.post("/mcp", json=ping, headers={**owner, **session}).status_code == 200
         other = {"Authorization": f"Bearer {bob}"}
@@ -249,6 +248,20 @@ async def test_session_is_its_keys(ingested: Config, serve: Serve) -> None:
         evil = {**owner, "Origin": "https://evil.example"}
         assert http.post("/mcp", json=ping, headers=evil).status_code == 403
         assert http.delete("/mcp", headers={**owner, **session}).status_code == 200
+
+
+def test_page_that_is_named_may_connect(ingested: Config, serve: Serve) -> None:
+    page = "https://chat.example.org"
+    with serve(ingested, server__cors_origins=[page]) as server, server.http(Origin=page) as http:
+        asked = {
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "mcp-session-id, mcp-protocol-version",
+        }
+        assert http.options("/mcp", headers=asked).status_code == 200
+        accepts = {"Accept": "application/json, text/event-stream"}
+        opened = http.post("/mcp", json=GREETING, headers=accepts)
+        assert opened.headers["access-control-expose-headers"] == "Mcp-Session-Id"
+        assert opened.headers["mcp-session-id"]
 
 
 HOSTILE = (

@@ -17,19 +17,9 @@ from rag_app.config.sections import Config
 from rag_app.ingestion.run import ingest
 from rag_app.milvus.store import open_store
 from tests.conftest import MakeConfig, make_files
-from tests.server.test_mcp import call, failure
+from tests.server.test_mcp import GREETING, call, failure
 
 ROOT = Path(rag_app.__file__).parents[1]
-GREETING = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-06-18",
-        "capabilities": {},
-        "clientInfo": {"name": "test", "version": "1"},
-    },
-}
 
 
 def command(config: Config, *arguments: str) -> list[str]:
