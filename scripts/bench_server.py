@@ -105,7 +105,7 @@ def in_its_own_process(options: Sequence[str]) -> Iterator[tuple[str, float]]:
     assert process.stderr is not None  # noqa: S101
     try:
         for line in process.stderr:
-            if match := re.search(r"http://\S+?(?=/v1)", line):
+            if match := re.search(r"http://[^\s,]+", line):
                 break
         else:
             raise SystemExit("the server did not start")

@@ -1,7 +1,7 @@
 """Filters as clients write them, OpenAI's and Dify's → LlamaIndex `MetadataFilters`."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from llama_index.core.vector_stores.types import (
     FilterCondition,
@@ -77,13 +77,32 @@ def _from_openai(asked: Comparison | Compound) -> MetadataFilter | MetadataFilte
     if isinstance(asked, Comparison):
         return MetadataFilter(
             key=asked.key,
-            value=asked.value,
+            value=_of_one_type(asked),
             operator=_OPENAI[asked.type],
         )
     return MetadataFilters(
         filters=[_from_openai(each) for each in asked.filters],
         condition=FilterCondition(asked.type),
     )
+
+
+def _of_one_type(asked: Comparison) -> Any:
+    """Return a comparison's value; LlamaIndex has no lists of texts and numbers together."""
+    if not isinstance(asked.value, list) or len({*map(type, asked.value)}) < 2:
+        return asked.value
+    if any(isinstance(value, str) for value in asked.value):
+        raise RequestError(
+            400,
+            f"the values for {asked.key!r} are texts and numbers: send one kind of them",
+            code="invalid_value",
+            param="filters",
+        )
+    try:
+        return [float(value) for value in asked.value]
+    except OverflowError:
+        raise RequestError(
+            400, f"a number for {asked.key!r} is too large", code="invalid_value", param="filters"
+        ) from None
 
 
 class Condition(BaseModel):

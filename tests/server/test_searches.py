@@ -54,6 +54,7 @@ def test_several_queries_take_turns(running: Running) -> None:
     [
         ({"type": "eq", "key": "type", "value": "html"}, {"consistency.html"}),
         ({"type": "in", "key": "file_name", "value": ["bread.txt"]}, {"bread.txt"}),
+        ({"type": "in", "key": "size", "value": [1, 0.5]}, set()),
         (
             {
                 "type": "and",
@@ -81,6 +82,8 @@ def test_openais_filters(running: Running, filters: Any, names: set[str]) -> Non
         ({"rewrite_query": True}, 400),
         ({"filters": {"type": "like", "key": "path", "value": "x"}}, 400),
         ({"filters": {"type": "gt", "key": "path", "value": 3}}, 400),
+        ({"filters": {"type": "in", "key": "size", "value": [1, "x"]}}, 400),
+        ({"filters": {"type": "in", "key": "size", "value": [10**400, 0.5]}}, 400),
         ({"ranking_options": {"score_threshold": 0.5}}, 400),
         ({"vector_store_id": "other"}, 404),
     ],
