@@ -1,5 +1,6 @@
 """A server in a thread of its own, and the real clients that people use."""
 
+import signal
 import socket
 import threading
 import time
@@ -24,8 +25,9 @@ from tests.test_app import EchoLLM
 class Running:
     """A server that answers on a free loopback port."""
 
-    def __init__(self, application: Any, port: int) -> None:
+    def __init__(self, application: Any, port: int, server: uvicorn.Server) -> None:
         self.port = port
+        self._server = server
         self.url = f"http://127.0.0.1:{port}"
         self.service: Service = application.state.service
         self._clients: list[OpenAI] = []
@@ -33,6 +35,10 @@ class Running:
     def openai(self, key: str = "none") -> OpenAI:
         self._clients.append(OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0))
         return self._clients[-1]
+
+    def ask_to_stop(self) -> None:
+        """Do what uvicorn does at SIGTERM and Ctrl-C."""
+        self._server.handle_exit(signal.SIGTERM, None)
 
     def close(self) -> None:
         for client in self._clients:
@@ -51,7 +57,7 @@ def serving(config: Config, provider: TracerProvider | None = None) -> Iterator[
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    running = Running(application, listener.getsockname()[1])
+    running = Running(application, listener.getsockname()[1], server)
     try:
         yield running
     finally:

@@ -5,6 +5,7 @@ from typing import Any
 import openai
 import pytest
 
+from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.config.sections import Config
 from tests.server.conftest import Running, Serve
 from tests.test_app import EchoLLM
@@ -175,3 +176,22 @@ def test_what_cannot_be_done_is_refused_by_name(
     assert code in (error["code"] or "")
     assert error["type"] in {"invalid_request_error", "not_found_error"}
     assert str(running.service.config.vector_store.uri) not in error["message"]
+
+
+def test_answer_says_how_sure_it_is_and_is_refused_below_a_least(
+    running: Running,
+) -> None:
+    told = []
+    for least in (0.0, 1.0):
+        answer = running.openai().chat.completions.create(
+            model="rag_app", messages=ASKED, extra_body={"rag": {"min_confidence": least}}
+        )
+        told.append((answer.choices[0].message.content, (answer.model_extra or {})["rag"]))
+    (answered, sure), (refused, unsure) = told
+    assert 0 < sure["confidence"] == unsure["confidence"] < 1
+    assert (sure["answered"], unsure["answered"]) == (True, False)
+    assert "maximum degree" in (answered or "")
+    assert refused == NOTHING_RELEVANT
+    with running.http() as client:
+        body = {"model": "rag_app", "messages": ASKED, "rag": {"min_confidence": 1.5}}
+        assert client.post("/v1/chat/completions", json=body).status_code == 400

@@ -145,10 +145,11 @@ async def test_waiting_ends_at_the_deadline() -> None:
 
 
 class SlowLLM(EchoLLM):
-    """Writes until it is told to stop; knows whether it was."""
+    """Writes until it is told to stop, or that it is enough; knows whether it was."""
 
     _began: threading.Event = PrivateAttr(default_factory=threading.Event)
     _ended: threading.Event = PrivateAttr(default_factory=threading.Event)
+    _enough: threading.Event = PrivateAttr(default_factory=threading.Event)
 
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **_: Any
@@ -158,7 +159,7 @@ class SlowLLM(EchoLLM):
     async def _endless(self) -> CompletionResponseAsyncGen:
         self._began.set()
         try:
-            while True:
+            while not self._enough.is_set():
                 yield CompletionResponse(text="x", delta="x ")
                 await asyncio.sleep(0.01)
         finally:
@@ -297,6 +298,27 @@ def test_lists_and_documents_take_a_place(ingested: Config, serve: Serve) -> Non
         for path in paths:
             assert client.get(path).status_code == 429, path
         assert client.get("/health").status_code == 200
+
+
+def test_answers_under_way_end_before_the_server_does(ingested: Config, slow: SlowLLM) -> None:
+    def lets_in() -> bool:
+        try:
+            return httpx.get(f"{server.url}/health", timeout=5).is_success
+        except httpx.TransportError:
+            return False
+
+    asked = {**QUESTION, "stream": True}
+    with (
+        serving(override(ingested, {"llm.backend": "vllm-server"})) as server,
+        server.http() as client,
+        client.stream("POST", "/v1/chat/completions", json=asked) as answer,
+    ):
+        assert slow._began.wait(30)
+        server.ask_to_stop()
+        wait_for(lambda: not lets_in())
+        assert not slow._ended.is_set()
+        slow._enough.set()
+        assert [line for line in answer.iter_lines() if line][-1] == "data: [DONE]"
 
 
 def test_answer_that_takes_too_long_is_given_up(ingested: Config, slow: SlowLLM) -> None:
