@@ -15,6 +15,7 @@ from rag_app.answering.evidence import MEANING, Asked, Candidate
 from rag_app.answering.quotable import Quotable, split_quotable
 from rag_app.answering.quoting import Weigh, shown, write
 from rag_app.config.sections import ExtractiveSection
+from rag_app.retrieval.decompose import split_question
 from rag_app.schema import HEADING_SEPARATOR, Source
 from rag_app.search.terms import TermAnalyzer
 
@@ -89,13 +90,27 @@ class Extractor:
         meant = np.asarray(
             self._embedder.get_query_embedding(question) if vector is None else vector, np.float32
         )
-        asked = Asked(question, self._terms, candidates)
+        parts = split_question(question)
+        chosen: list[Candidate] = []
+        weights: dict[str, float] = {}
 
         def weigh(word: str) -> float:
-            return sum(
-                asked.weights.get(term, 0.0) for term in self._terms.of_question(word).split()
-            )
+            return sum(weights.get(term, 0.0) for term in self._terms.of_question(word).split())
 
+        # Each part of a question has its own quotations, and its share of the answer's length.
+        most = max(1, self._section.max_sentences // len(parts))
+        for part in parts:
+            left = [each for each in candidates if each not in chosen]
+            asked = Asked(part, self._terms, left)
+            weights |= asked.weights
+            if relevant := self._most_relevant(meant, asked, left):
+                chosen += _worth_quoting(relevant, weigh, most, WORTH * len(parts))
+        return write(chosen, weigh) if chosen else NOTHING_RELEVANT
+
+    def _most_relevant(
+        self, meant: Vector, asked: Asked, candidates: Sequence[Candidate]
+    ) -> list[Scored]:
+        """Return those of the best candidates that are relevant, best first."""
         said = [asked.evidence(each) for each in candidates]
         # Stable: of equals the one from the better context comes first.
         order = np.argsort([-each for each in said], kind="stable")
@@ -103,9 +118,8 @@ class Extractor:
         for some in (order[:CANDIDATES], order[CANDIDATES:]):
             relevant = self._relevant(meant, asked, [(said[at], candidates[at]) for at in some])
             if relevant:
-                chosen = _worth_quoting(relevant, weigh, self._section.max_sentences)
-                return write(chosen, weigh)
-        return NOTHING_RELEVANT
+                return relevant
+        return []
 
     def _candidates(self, question: str, sources: Sequence[Source]) -> list[Candidate]:
         """Collect what can be quoted, each text once, the best context's first."""
@@ -147,7 +161,9 @@ class Extractor:
         return sorted(scored, key=lambda pair: -pair[0])
 
 
-def _worth_quoting(relevant: Sequence[Scored], weigh: Weigh, most: int) -> list[Candidate]:
+def _worth_quoting(
+    relevant: Sequence[Scored], weigh: Weigh, most: int, worth: float
+) -> list[Candidate]:
     """Choose those that are probable enough to hold the answer for their length."""
     best = relevant[0][0]
     odds = [math.exp(score - best) for score, _ in relevant]
@@ -156,7 +172,7 @@ def _worth_quoting(relevant: Sequence[Scored], weigh: Weigh, most: int) -> list[
     for (_, each), odd in zip(relevant, odds, strict=True):
         text = shown(each, weigh)
         length = sum(map(len, texts)) + len(text)
-        is_worth_it = odd / sum(odds) >= WORTH * len(text) and length <= MOST
+        is_worth_it = odd / sum(odds) >= worth * len(text) and length <= MOST
         # Contexts overlap: the same words may come again, cut off elsewhere.
         is_new = not any(text in other or other in text for other in texts)
         if is_new and (is_worth_it or not chosen):

@@ -18,6 +18,10 @@ _LINES = 16
 _WORD = re.compile(r"\w+")
 _CUT = "\u2026"
 
+_INNER = str.maketrans("\u201c\u201d", "\u2018\u2019")
+"""Quotation marks within a quotation: one of the text's own would end it, and what the document
+writes behind that, "[9]", would be read as a citation."""
+
 Weigh = Callable[[str], float]
 """A word of a text → how much it says to the question."""
 
@@ -71,18 +75,22 @@ def _quoted(run: Sequence[Candidate], weigh: Weigh) -> Iterable[str]:
         between = " " if each.place == before + 1 else f" {_CUT} "
         text = f"{text}{between}{part}" if text else part
         before = each.place
-    yield f"\u201c{text}\u201d [{run[0].source.number}]"
+    yield f"{_in_marks(text)} [{run[0].source.number}]"
 
 
 def _quoted_block(candidate: Candidate, weigh: Weigh) -> str:
     lead = candidate.quotable.lead
     block = _part_of_block(candidate.quotable.block, weigh)
-    before = f"\u201c{lead}\u201d\n" if lead else ""
+    before = f"{_in_marks(lead)}\n" if lead else ""
     # A fence ends alone on its line.
     after = "\n" if FENCE.fullmatch(block.splitlines()[-1]) else " "
     if after == " ":
-        block = f"\u201c{block}\u201d"
+        block = _in_marks(block)
     return f"{before}{block}{after}[{candidate.source.number}]"
+
+
+def _in_marks(text: str) -> str:
+    return f"\u201c{text.translate(_INNER)}\u201d"
 
 
 def _part_of_text(text: str, weigh: Weigh) -> str:

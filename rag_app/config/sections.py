@@ -224,6 +224,9 @@ class RetrievalSection(Section):
     min_score: float | None = None
     """Nodes with a lower score are not relevant; for "dense" and "mmr", and after a reranker, whose
     scores can be compared from question to question."""
+    decompose: Literal["auto", "never"] = "auto"
+    """"auto": a question that asks for several things ("who built A, and when was B opened?", "the
+    difference between A and B") is also searched for by its parts, the best passages of each."""
     expand: int = Field(default=0, ge=0, le=100)
     """How many neighbours on each side of a hit are joined with it, where the window has room."""
     reranker: RerankerSection = RerankerSection()

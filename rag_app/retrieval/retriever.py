@@ -26,6 +26,7 @@ from rag_app.gathering import Gathering
 from rag_app.milvus.collection import CollectionStore
 from rag_app.questions import check_question
 from rag_app.recipe import Remade
+from rag_app.retrieval.decompose import cover, split_question
 from rag_app.retrieval.expansion import expand
 from rag_app.retrieval.filter_text import parse_filter
 from rag_app.retrieval.reranker import build_reranker
@@ -150,13 +151,16 @@ class Retriever(Remade, BaseRetriever):
     def _find_each(
         self, store: CollectionStore, questions: Sequence[str]
     ) -> list[list[NodeWithScore]]:
+        parts = [[*self._parts(question), question] for question in questions]
+        asked = [part for each in parts for part in each]
         vectors: Sequence[Sequence[float]] = ()
         if (embedder := self._embedder_for(store)) is not None:
             _DISPATCHER.event(EmbeddingStartEvent(model_dict=embedder.to_payload()))
-            vectors = embedder.embed_queries(questions)
+            vectors = embedder.embed_queries(asked)
             told = [list(vector) for vector in vectors]
-            _DISPATCHER.event(EmbeddingEndEvent(chunks=list(questions), embeddings=told))
-        return self._find(store, Asked(questions, vectors))
+            _DISPATCHER.event(EmbeddingEndEvent(chunks=asked, embeddings=told))
+        found = iter(self._find(store, Asked(asked, vectors)))
+        return [self._cover([next(found) for _ in each]) for each in parts]
 
     @_DISPATCHER.span
     def _refine_one(
@@ -203,7 +207,26 @@ class Retriever(Remade, BaseRetriever):
         if not vector and (embedder := self._embedder_for(store)) is not None:
             vector = embedder.get_agg_embedding_from_queries(query.embedding_strs)
             self._keep(query, embedder, vector)
-        return self._refine(store, query, self._found(store, query.query_str, vector))
+        parts = self._parts(query.query_str)
+        if not parts:
+            return self._refine(store, query, self._found(store, query.query_str, vector))
+        vectors = [vector] if vector and self._needs_vectors else []
+        if vectors and (embedder := self._embedder_for(store)) is not None:
+            vectors = [*embedder.embed_queries(parts), *vectors]
+        found = self._find(store, Asked([*parts, query.query_str], vectors))
+        return self._refine(store, query, self._cover(found))
+
+    def _parts(self, question: str) -> list[str]:
+        """Return the parts of a question that asks for several things; of others none."""
+        if self._section.decompose == "never":
+            return []
+        parts = split_question(question)
+        return parts if len(parts) > 1 else []
+
+    def _cover(self, found: Sequence[list[NodeWithScore]]) -> list[NodeWithScore]:
+        if len(found) == 1:
+            return found[0]
+        return cover(found, self._search.similarity_top_k)
 
     def _embedder_for(self, store: CollectionStore) -> Embedder | None:
         """Return what embeds a collection's questions; None where it needs no vectors."""

@@ -79,6 +79,18 @@ def test_better_context_is_trusted_more() -> None:
     assert extract("index graph", low, high, max_sentences=1) == "“The index is a big graph.” [2]"
 
 
+def test_each_part_of_a_question_is_answered() -> None:
+    tower = source("The tower was built by Anna Rossi. The tower is made of brick and stone.", 1)
+    bridge = source("The bridge was opened in 1931. The bridge is used by many people.", 2)
+    answer = extract(
+        "Who built the tower, and when was the bridge opened?", tower, bridge, max_sentences=2
+    )
+    assert answer.splitlines() == [
+        "“The tower was built by Anna Rossi.” [1]",
+        "“The bridge was opened in 1931.” [2]",
+    ]
+
+
 def test_very_long_sentence_is_cut_to_the_part_that_was_asked_for() -> None:
     filler = ", ".join(f"the thing with number {n}" for n in range(60))
     answer = extract("knead dough", source(f"It is said of {filler}, knead the dough, {filler}."))
