@@ -6,6 +6,7 @@ from typing import Any
 from rag_app.answering.base import RagSynthesizer
 from rag_app.answering.confidence import Judge
 from rag_app.answering.extractive import Extractor
+from rag_app.answering.inference import build_inference
 from rag_app.answering.prompts import PromptTemplate
 from rag_app.answering.support import SupportChecker
 from rag_app.answering.synthesizer import ExtractiveSynthesizer, PromptSynthesizer
@@ -54,8 +55,8 @@ def make_synthesizer(
         sampling=sampling,
         instructions=config.prompt.instructions,
         runner=runner,
-        # Not built for this alone: without it, words decide, about as well (docs/answers.md).
-        checker=SupportChecker(config.retrieval.language, embedder),
+        # No embedder: it marks what words mark, and takes time (docs/answers.md).
+        checker=SupportChecker(config.retrieval.language, infer=build_inference(config.support)),
         strict=config.prompt.strict,
         judge=judge,
     )

@@ -17,6 +17,7 @@ from rag_app.config.index import IndexSection
 from rag_app.config.languages import LANGUAGES
 from rag_app.config.model_files import PACKAGE_PREFIX, max_length_in, model_folder, model_identity
 from rag_app.config.server import ServerSection
+from rag_app.config.support import SupportSection
 from rag_app.registry import find_offered
 
 SPECIAL_TOKENS = 2
@@ -375,6 +376,8 @@ class Config(Section):
     """What writes the answer."""
     answer: AnswerSection = AnswerSection()
     """When to answer, and when to say that the documents do not."""
+    support: SupportSection = SupportSection()
+    """How sentences of answers are held against what they cite."""
     chat: ChatSection = ChatSection()
     """How many conversations are remembered, and for how long."""
     server: ServerSection = ServerSection()
