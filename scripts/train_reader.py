@@ -268,7 +268,7 @@ def main() -> None:
     parser.add_argument("--write-set", type=Path, help="write a labelled set instead")
     asked = parser.parse_args()
     if asked.write_set:
-        write_set(asked.write_set, documents=400, questions=400)
+        write_set(asked.write_set, documents=200, questions=400)
         return
     import torch
 
