@@ -63,6 +63,13 @@ def make_application(config: Config, provider: "TracerProvider | None" = None) -
     for router in all_routers():
         application.include_router(router)
     errors.install(application)
+    _guard(application, service, tracing)
+    return application
+
+
+def _guard(application: FastAPI, service: Service, tracing: Tracing | None) -> None:
+    """Put around the routes what sees each request before them."""
+    config = service.config
     # Each stands around those before it: the last one sees a request first.
     application.add_middleware(RequestMetrics, metrics=service.metrics)
     if tracing is not None:
@@ -86,4 +93,3 @@ def make_application(config: Config, provider: "TracerProvider | None" = None) -
             ],
             expose_headers=["Mcp-Session-Id"],
         )
-    return application
