@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rag_app.config.sections import DocumentsSection
 
-READERS_VERSION = 8
+READERS_VERSION = 9
 """Part of each content hash: raise it when the output of readers or node parser changes, to read
 files again. Of a reader that another package adds, it is that package's version."""
 

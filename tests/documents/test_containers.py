@@ -115,9 +115,7 @@ def test_outlook_mail_is_read_with_its_attachments(tmp_path: Path) -> None:
     )
     text, title, warned = told(tmp_path / "a.msg", data)
     assert title == "Größe"
-    assert text.startswith(
-        'From: "Ada" <ada@example.org>\nTo: Bob <bob@example.org>\nSubject: Größe'
-    )
+    assert text.startswith("From: Ada <ada@example.org>\nTo: Bob <bob@example.org>\nSubject: Größe")
     assert "It is late." in text
     assert text.endswith("## Attachment: notes.md\n\n### Notes\n\nOil.")
     assert warned == ["the attachment x.dat is left out: binary: no reader for .dat"]

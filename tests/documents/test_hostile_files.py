@@ -18,17 +18,19 @@ from typing import Any
 import pytest
 
 from ..conftest import make_files
-from . import hostile
+from . import hostile, hostile_containers
 from .measured_ingest import NOBODY
 
 GIGABYTE = 1_000_000_000
+ALL = hostile.KINDS | hostile_containers.KINDS
+SLOW = hostile.SLOW | hostile_containers.SLOW
 KINDS = [
     name
-    if name not in hostile.SLOW
+    if name not in SLOW
     else pytest.param(
         name, marks=pytest.mark.skipif("not config.getoption('--slow')", reason="with --slow")
     )
-    for name in hostile.KINDS
+    for name in ALL
 ]
 
 
@@ -85,8 +87,8 @@ def ingested(home: Path, docs: Path) -> Ingested:
 def contents(home: Path, request: pytest.FixtureRequest) -> Ingested:
     """All kinds of content, ingested together."""
     docs = home / "contents"
-    for name, make in hostile.KINDS.items():
-        if name not in hostile.SLOW or request.config.getoption("--slow"):
+    for name, make in ALL.items():
+        if name not in SLOW or request.config.getoption("--slow"):
             make_files(docs, {name: make()})
     return ingested(home, docs)
 
@@ -110,7 +112,7 @@ def test_libraries_say_nothing_to_the_terminal(contents: Ingested) -> None:
         "html/declared as XML.html",
         "many titles.docx",
     } <= warned
-    assert warned <= set(hostile.KINDS)
+    assert warned <= set(ALL)
 
 
 def test_odd_files_among_them_are_found(contents: Ingested) -> None:

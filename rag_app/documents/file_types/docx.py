@@ -20,13 +20,16 @@ class DocxReader(FileReader):
         """Return the text of the paragraphs, and the title of the file's properties."""
         otherwise = "encrypted, or an old .doc: save it as a plain .docx"
         with Package(file, budget, "Word document", otherwise) as package:
-            if _BODY not in package:
+            # Some programs number it.
+            body = [_BODY] if _BODY in package else package.names("word/document")
+            body = [name for name in body if name.endswith(".xml")][:1]
+            if not body:
                 raise UnreadableFileError(f"no Word document: there is no {_BODY} in it")
             styles = _Styles()
             package.parse("word/styles.xml", styles)
             for name in [
                 *package.names("word/header"),
-                _BODY,
+                *body,
                 *package.names("word/footnotes"),
                 *package.names("word/endnotes"),
                 *package.names("word/footer"),
