@@ -163,6 +163,7 @@ async def _answered(visitor: Visitor, app: RagApp, written: Answer) -> Answered:
     by_id = {node.node_id: node for node in nodes}
     return Answered(
         answer=written.text,
+        answered=bool(written.told.get("answered", True)),
         confidence=written.told.get("confidence"),
         sources=[
             _source(visitor, app.config.vector_store.collection, source, by_id[source.id])

@@ -111,6 +111,9 @@ class Answered(BaseModel):
     """What `answer` returns."""
 
     answer: str
+    answered: bool = Field(
+        description="False: the documents do not answer it, and the sources are what is nearest."
+    )
     confidence: float | None = Field(
         description="How likely the documents hold the answer, 0 to 1; null: not known."
     )

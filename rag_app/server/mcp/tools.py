@@ -97,8 +97,8 @@ READING = (
         "on, numbered as it cites them, and how likely the documents hold it. Use it for a "
         "question of fact that a few passages can settle; to compare many documents or to "
         "summarise one, search and fetch instead. It does not see the conversation: ask a whole "
-        "question. Where it says that the documents do not answer, do not fill the gap from "
-        "memory without saying so. " + _DATA,
+        "question. Where answered is false or the confidence low, search in other words, and do "
+        "not fill the gap from memory without saying so. " + _DATA,
         results.AnswerInput,
         results.Answered,
         reading.answer,
