@@ -79,6 +79,9 @@ class ChunkingSection(Section):
     is less than what MiniLM reads: 254 tokens and two special ones."""
     overlap: int = Field(default=22, ge=0)
     """How much of a node's end the next one repeats, in units."""
+    contextualize: Literal["none", "headings"] = "headings"
+    """What of a node's place counts with its words, and is embedded before its text; "headings":
+    the path of those above it ("Index › HNSW › Parameters")."""
 
 
 class EmbeddingSection(Section):

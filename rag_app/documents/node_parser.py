@@ -43,8 +43,9 @@ class NodeParser(LlamaIndexNodeParser):
     """Splits documents into nodes that the embedder reads whole; a LlamaIndex node parser.
 
     What an ingest writes is what it makes of `rag_app.documents.directory_reader.DirectoryReader`'s
-    documents. It takes those of any other reader as well; the text alone reaches the embedder and
-    the LLM, and no metadata.
+    documents. It takes those of any other reader as well. The text reaches the embedder and the
+    LLM, and no metadata; the embedder also reads the headings above it, if
+    ``chunking.contextualize`` says so.
 
     Parameters
     ----------
@@ -67,6 +68,7 @@ class NodeParser(LlamaIndexNodeParser):
     overlap: int = Field(description="Of neighbouring nodes, in units.")
     unit: Literal["tokens", "characters"] = Field(description="What sizes are counted in.")
     reads: int = Field(description="Tokens that the embedder reads.")
+    contextualize: str = Field(description="What is embedded before a node's text.")
 
     _section: ChunkingSection = PrivateAttr()
     _tokenize: Tokenize = PrivateAttr()
@@ -87,6 +89,7 @@ class NodeParser(LlamaIndexNodeParser):
             overlap=section.overlap,
             unit=section.unit,
             reads=reads,
+            contextualize=section.contextualize,
             **settings,
         )
         self._section = section
@@ -156,7 +159,10 @@ class NodeParser(LlamaIndexNodeParser):
                 own["boxes"] = boxes_of([span for span in of_piece if span[1] > piece.start])
             text = piece.header + whole[piece.start : piece.end].replace(PAGE_BREAK, "\n")
             id_ = node_id(document.node_id, text, seen[text])
-            nodes.append(_node(id_, text, piece, {**metadata, **own}, source))
+            node = _node(id_, text, piece, {**metadata, **own}, source)
+            if self.contextualize != "none" and self._has_room(node):
+                node.excluded_embed_metadata_keys.remove("headings")
+            nodes.append(node)
             seen[text] += 1
         if self.include_prev_next_rel:
             _relate(nodes)
@@ -194,6 +200,15 @@ class NodeParser(LlamaIndexNodeParser):
                 start = found + each.index(bare)
                 yield Piece(start, start + len(bare), piece.path, header)
             at = found + 1
+
+    def _has_room(self, node: TextNode) -> bool:
+        """Whether the embedder reads all of a node also with its headings before it."""
+        if not (headings := str(node.metadata.get("headings", ""))):
+            return False
+        room = self.reads - self._count_tokens(headings)
+        # WordPiece makes no more tokens of both together; others may make one of what joins them.
+        is_short = self.unit == "tokens" and self.size < room
+        return is_short or self._count_tokens(node.text) < room
 
     def _count_tokens(self, text: str) -> int:
         return len(self._tokenize(text))
@@ -235,15 +250,15 @@ def node_id(document_id: str, text: str, occurrence: int) -> str:
 def _node(
     id_: str, text: str, piece: Piece, metadata: dict[str, Any], source: RelatedNodeInfo
 ) -> TextNode:
-    hidden = list(metadata)
     return TextNode(
         id_=id_,
         text=text,
         start_char_idx=piece.start,
         end_char_idx=piece.end,
         metadata=metadata,
-        excluded_embed_metadata_keys=hidden,
-        excluded_llm_metadata_keys=hidden,
+        excluded_embed_metadata_keys=list(metadata),
+        excluded_llm_metadata_keys=list(metadata),
+        metadata_template="{value}",  # without "headings: " before them
         relationships={NodeRelationship.SOURCE: source},
     )
 

@@ -22,7 +22,7 @@ from rag_app.embedding.base import Embedder
 from rag_app.errors import RowsRefusedError
 from rag_app.ingestion.plan import Plan
 from rag_app.milvus.collection import CollectionStore
-from rag_app.milvus.rows import StoredRow
+from rag_app.milvus.rows import StoredRow, context_of
 from rag_app.milvus.store import create_store
 from rag_app.schema import FileWarning, IngestProgress, SkippedFile
 
@@ -232,16 +232,20 @@ class Pipeline:
         is_there = file.document_id in self._plan.ids
         own = self._rows_of(file.document_id) if is_there else []
         donor = self._plan.donors.get(document.metadata["content_hash"])
-        # By their text: what only moved within the file is not embedded again.
-        known = _vectors(own)
+        # By what is embedded: what only moved within the file is not embedded again.
+        known = self._vectors(own)
         for earlier in self._plan.earlier.get(file, ()):
-            known |= _vectors(self._rows_of(earlier.id))
+            known |= self._vectors(self._rows_of(earlier.id))
         if donor and not known:
-            known = _vectors(self._rows_of(donor))
+            known = self._vectors(self._rows_of(donor))
         for node in nodes:
-            node.embedding = known.get(node.text)
+            node.embedding = known.get((context_of(node), node.text))
         self._tally.nodes[file] = len(nodes)
         return nodes, sorted({row.id for row in own} - {node.node_id for node in nodes})
+
+    def _vectors(self, rows: Sequence[StoredRow]) -> dict[tuple[str, str], list[float]]:
+        has_context = self._config.chunking.contextualize != "none"
+        return {(row.headings if has_context else "", row.text): row.vector for row in rows}
 
     def _rows_of(self, document_id: str) -> list[StoredRow]:
         return self._store.rows_of(document_id) if self._store else []
@@ -343,7 +347,3 @@ class _Progress:
             seconds = time.perf_counter() - self._started
             # Within the lock: two threads tell, and whoever draws is called by one at a time.
             self._show(IngestProgress(self._done, self._files, self._nodes, share, seconds))
-
-
-def _vectors(rows: Sequence[StoredRow]) -> dict[str, list[float]]:
-    return {row.text: row.vector for row in rows}

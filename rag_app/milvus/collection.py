@@ -28,7 +28,7 @@ from rag_app.milvus.foreign import Foreign
 from rag_app.milvus.literals import among
 from rag_app.milvus.node_store import BATCH_SIZE, check_options
 from rag_app.milvus.noticing import Noticing
-from rag_app.milvus.rows import DocumentRows, Span, StoredDocument, batches
+from rag_app.milvus.rows import DocumentRows, Span, StoredDocument, batches, context_of
 from rag_app.milvus.search import NODE_FIELDS, VECTOR_FIELD, MilvusSearch, Terms, Words
 from rag_app.milvus.words import TERMS_FIELD, WORDS_FIELD, fit
 from rag_app.search.copies import choose
@@ -358,7 +358,7 @@ class CollectionStore(DocumentRows):
         if self._terms is not None:
             # A passage in the middle of a document seldom says what the document is about.
             title = node.metadata.get("title", "")
-            terms = self._terms(f"{title}\n{node.get_content()}")
+            terms = self._terms(f"{title}\n{context_of(node)}\n{node.get_content()}")
             row[TERMS_FIELD] = fit(terms)
             self._shortened += row[TERMS_FIELD] != terms
         return {

@@ -82,6 +82,7 @@ class MadeBy:
     size: int = _part(Invalidates.NODES, "chunking.size")
     overlap: int = _part(Invalidates.NODES, "chunking.overlap")
     language: str = _part(Invalidates.WORDS, "retrieval.language")
+    contextualize: str = _part(Invalidates.NODES, "chunking.contextualize", before="none")
     stemmer: str = _part(
         Invalidates.WORDS,
         refuses=False,
@@ -104,6 +105,7 @@ class MadeBy:
             size=config.chunking.size,
             overlap=config.chunking.overlap,
             language=config.retrieval.language,
+            contextualize=config.chunking.contextualize,
         )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.schema import TextNode
+from llama_index.core.schema import BaseNode, TextNode
 from llama_index.core.vector_stores.types import MetadataFilters
 from llama_index.core.vector_stores.utils import metadata_dict_to_node
 
@@ -74,11 +74,19 @@ class StoredDocument:
 
 @dataclass(frozen=True)
 class StoredRow:
-    """A row's id, text and vector."""
+    """A row's id, text and vector.
+
+    Attributes
+    ----------
+    headings
+        The path of those above it, which is embedded with the text if
+        ``chunking.contextualize`` says so.
+    """
 
     id: str
     text: str
     vector: list[float]
+    headings: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,10 +155,12 @@ class DocumentRows(MilvusStore):
 
     def rows_of(self, document_id: str) -> list[StoredRow]:
         """Return the rows that an ingest made of a document, with their vectors, in no order."""
-        fields = ["id", "text", VECTOR_FIELD, *_DOCUMENT_FIELDS]
+        fields = ["id", "text", "headings", VECTOR_FIELD, *_DOCUMENT_FIELDS]
         rows = self._rows(f"doc_id == {quoted(document_id)}", fields)
         return [
-            StoredRow(row["id"], row["text"], row[VECTOR_FIELD]) for row in rows if is_ours(row)
+            StoredRow(row["id"], row["text"], row[VECTOR_FIELD], row.get("headings", ""))
+            for row in rows
+            if is_ours(row)
         ]
 
     def row_heads(self, column: str = "", values: Sequence[str] = ()) -> Iterator[RowOf]:
@@ -283,6 +293,12 @@ def batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         size += added
     if batch:
         yield batch
+
+
+def context_of(node: BaseNode) -> str:
+    """Return what is embedded before a node's text, and counts with its words."""
+    is_hidden = "headings" in node.excluded_embed_metadata_keys
+    return "" if is_hidden else str(node.metadata.get("headings", ""))
 
 
 def is_ours(row: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """Nodes follow the document: sections, tables, code and lists; each knows its headings and span."""
 
 import pytest
-from llama_index.core.schema import Document, TextNode
+from llama_index.core.schema import Document, MetadataMode, TextNode
 
 from rag_app.config.sections import ChunkingSection
 from rag_app.documents.blocks import Outline, header_of
@@ -115,6 +115,29 @@ def test_a_long_table_repeats_its_header_and_cuts_no_row(nodes: list[TextNode]) 
     assert all(header in text for text in parts)
     rows = [line for text in parts for line in text.splitlines() if "kind" in line]
     assert rows == [f"| key {n} | kind {n} |" for n in range(30)]
+
+
+def test_the_headings_are_embedded_with_the_text_and_shown_to_no_llm(
+    nodes: list[TextNode],
+) -> None:
+    (node,) = (node for node in nodes if path_of(node) == "Index › HNSW")
+    read = node.get_content(MetadataMode.EMBED)
+    assert read == f"Index › HNSW\n\n{node.text}"
+    assert node.get_content(MetadataMode.LLM) == node.text
+
+
+def test_headings_are_not_embedded_where_they_are_not_asked_for_or_have_no_room() -> None:
+    deep = f"# {'Long heading ' * 8}\n\n{WORDS * 9}"
+    document = Document(text=deep, metadata={"type": "markdown"})
+    for section, reads in (
+        (ChunkingSection(size=40, overlap=0, contextualize="none"), 100),
+        (ChunkingSection(size=40, overlap=0), 42),
+    ):
+        nodes = NodeParser(section, words, reads=reads).split(document)
+        assert all(node.metadata["headings"] for node in nodes)
+        read = [node.get_content(MetadataMode.EMBED) for node in nodes]
+        assert max(len(words(text)) for text in read) <= reads
+        assert nodes[1].text in read
 
 
 @pytest.mark.parametrize("kind", ["markdown", "text", "code"])
