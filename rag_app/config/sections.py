@@ -79,6 +79,10 @@ class ChunkingSection(Section):
     is less than what MiniLM reads: 254 tokens and two special ones."""
     overlap: int = Field(default=22, ge=0)
     """How much of a node's end the next one repeats, in units."""
+    parents: bool = True
+    """Search nodes, and hand over all of a section or paragraph that they are pieces of, up to
+    what a node of English prose holds: where the tokenizer knows a script, or code, by its letters
+    only, nodes are but a few words."""
     contextualize: Literal["none", "headings"] = "headings"
     """What of a node's place counts with its words, and is embedded before its text; "headings":
     the path of those above it ("Index › HNSW › Parameters")."""

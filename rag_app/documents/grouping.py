@@ -182,6 +182,35 @@ class Grouper:
         return repeated
 
 
+def parents_of(pieces: Sequence[Piece], text: str, most: int) -> list[tuple[int, int] | None]:
+    """Tell which pieces belong together: of one section or, without headings, of one paragraph.
+
+    Parameters
+    ----------
+    pieces
+        In order.
+    most
+        Characters of what belongs together.
+
+    Returns
+    -------
+    list
+        For each piece the positions of the first and the last one; None for one that is alone.
+    """
+    parents: list[tuple[int, int] | None] = [None] * len(pieces)
+    first = 0
+    for at in range(1, len(pieces)):
+        before, piece = pieces[at - 1], pieces[at]
+        gap = text[before.end : piece.start]
+        is_one = bool(piece.path) or "\n\n" not in gap
+        is_short = piece.end - pieces[first].start <= most and "\f" not in gap
+        if before.path == piece.path and is_one and is_short:
+            parents[first : at + 1] = [(first, at)] * (at + 1 - first)
+        else:
+            first = at
+    return parents
+
+
 def _piece(parts: Sequence[_Part]) -> Piece:
     paths = [part.path for part in parts if part.path is not None]
     shared = takewhile(lambda level: len(set(level)) == 1, zip(*paths, strict=False))

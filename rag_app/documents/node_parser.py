@@ -22,7 +22,7 @@ from rag_app.callbacks import own_callbacks
 from rag_app.config.sections import ChunkingSection
 from rag_app.documents.blocks import Outline
 from rag_app.documents.file_types import PAGE_BREAK, Span
-from rag_app.documents.grouping import Grouper, Piece
+from rag_app.documents.grouping import Grouper, Piece, parents_of
 from rag_app.documents.laid_out import LaidOut
 from rag_app.documents.places import Places
 from rag_app.documents.prose import MAX_CHARACTERS, ProseSplitter, Tokenize, until_too_long
@@ -34,6 +34,9 @@ MAX_BOXES = 64
 
 _MAX_PART = 1_000_000
 """Characters that are split in one go: the splitter keeps every token of them in memory."""
+
+_LETTERS = 4.5
+"""Characters of a token, in English and BERT's vocabulary, spaces included."""
 
 _BY_LINE = frozenset({"code", "csv", "json", "notebook", "ods", "xls", "xlsx"})
 """Types of documents whose lines are what sentences are to others; "#" begins no heading there."""
@@ -68,6 +71,7 @@ class NodeParser(LlamaIndexNodeParser):
     overlap: int = Field(description="Of neighbouring nodes, in units.")
     unit: Literal["tokens", "characters"] = Field(description="What sizes are counted in.")
     reads: int = Field(description="Tokens that the embedder reads.")
+    parents: bool = Field(description="Whether parts know what they are parts of.")
     contextualize: str = Field(description="What is embedded before a node's text.")
 
     _section: ChunkingSection = PrivateAttr()
@@ -89,6 +93,7 @@ class NodeParser(LlamaIndexNodeParser):
             overlap=section.overlap,
             unit=section.unit,
             reads=reads,
+            parents=section.parents,
             contextualize=section.contextualize,
             **settings,
         )
@@ -132,7 +137,8 @@ class NodeParser(LlamaIndexNodeParser):
             ``headings`` (str, the path of headings above, as far as there are any, and the rows of
             a sheet or pages of an attachment) and, for documents with pages, ``page`` (int, from 1)
             and, as far as the reader tells them, ``boxes`` (lists of page, x0, y0, x1, y1: see
-            `Span`). ``start_char_idx`` and ``end_char_idx`` tell where it stands in the text; the
+            `Span`). Those that belong together have ``parent``, the positions of the first and the
+            last one. ``start_char_idx`` and ``end_char_idx`` tell where it stands in the text; the
             header that a part of a table repeats is before that.
         """
         whole = document.get_content(MetadataMode.NONE)
@@ -147,8 +153,11 @@ class NodeParser(LlamaIndexNodeParser):
         source = document.source_node or RelatedNodeInfo(node_id=document.node_id)
         seen: Counter[str] = Counter()
         nodes: list[TextNode] = []
-        for piece in pieces:
+        parents = parents_of(pieces, whole, self._longest_parent)
+        for piece, parent in zip(pieces, parents, strict=True):
             own: dict[str, Any] = {"position": len(nodes)}
+            if parent and self.parents:
+                own["parent"] = list(parent)
             if path := [*piece.path, *places.between(piece.start, piece.end)]:
                 own["headings"] = HEADING_SEPARATOR.join(path)
             if breaks:
@@ -209,6 +218,11 @@ class NodeParser(LlamaIndexNodeParser):
         # WordPiece makes no more tokens of both together; others may make one of what joins them.
         is_short = self.unit == "tokens" and self.size < room
         return is_short or self._count_tokens(node.text) < room
+
+    @property
+    def _longest_parent(self) -> int:
+        """Characters: of nodes in a language that the embedder's tokenizer knows."""
+        return round(self.size * (_LETTERS if self.unit == "tokens" else 1))
 
     def _count_tokens(self, text: str) -> int:
         return len(self._tokenize(text))

@@ -82,6 +82,7 @@ class MadeBy:
     size: int = _part(Invalidates.NODES, "chunking.size")
     overlap: int = _part(Invalidates.NODES, "chunking.overlap")
     language: str = _part(Invalidates.WORDS, "retrieval.language")
+    parents: bool = _part(Invalidates.NODES, "chunking.parents", before=False)
     contextualize: str = _part(Invalidates.NODES, "chunking.contextualize", before="none")
     stemmer: str = _part(
         Invalidates.WORDS,
@@ -105,6 +106,7 @@ class MadeBy:
             size=config.chunking.size,
             overlap=config.chunking.overlap,
             language=config.retrieval.language,
+            parents=config.chunking.parents,
             contextualize=config.chunking.contextualize,
         )
 

@@ -7,7 +7,11 @@ from itertools import pairwise
 from llama_index.core.schema import NodeRelationship, NodeWithScore, TextNode
 from pydantic import Field
 
+from rag_app.documents.node_parser import MAX_BOXES
 from rag_app.milvus.rows import Span
+
+PARENT = "parent"
+"""Metadata of a piece: the positions of the first and the last piece of what it was cut from."""
 
 FetchSpans = Callable[[Sequence[Span]], list[TextNode]]
 
@@ -63,6 +67,40 @@ def expand(
     return [passages.get(node.node_id, node) for node in nodes if node.node_id not in inside]
 
 
+def join_parents(
+    nodes: Sequence[NodeWithScore], most: int, fetch: FetchSpans
+) -> list[NodeWithScore]:
+    """Turn hits that are pieces of one paragraph, list or table into the whole of it.
+
+    Parameters
+    ----------
+    nodes
+        Best first.
+    most
+        How many are returned; the whole stands where the best of its pieces stood.
+    fetch
+        As in `expand`.
+    """
+    groups: dict[tuple[str, ...], list[NodeWithScore]] = {}
+    for node in nodes:
+        parent = node.metadata.get(PARENT) if _has_position(node) else None
+        key = (str(node.node.ref_doc_id), *map(str, parent)) if parent else (node.node_id,)
+        groups.setdefault(key, []).append(node)
+    kept = list(groups.values())[:most]
+    parts = [group for group in kept if PARENT in group[0].metadata and _has_position(group[0])]
+    spans = [(str(group[0].node.ref_doc_id), *group[0].metadata[PARENT]) for group in parts]
+    found: defaultdict[str, dict[int, TextNode]] = defaultdict(dict)
+    for piece in fetch(spans) if spans else ():
+        found[str(piece.ref_doc_id)][int(piece.metadata["position"])] = piece
+    passages = {}
+    for group, (document, first, last) in zip(parts, spans, strict=True):
+        pieces = [found[document][at] for at in range(first, last + 1) if at in found[document]]
+        # What was deleted meanwhile is not fetched, and stays as it was found.
+        if len(pieces) > last - first:
+            passages[group[0].node_id] = _join(group, pieces)
+    return [passages.get(group[0].node_id, group[0]) for group in kept]
+
+
 def shrink(nodes: Sequence[NodeWithScore], kept: int) -> list[NodeWithScore]:
     """Take passages back to the hits that they were made of, all but the first `kept` nodes."""
     shrunk = list(nodes[:kept])
@@ -112,7 +150,12 @@ def _join(group: list[NodeWithScore], pieces: Sequence[TextNode]) -> NodeWithSco
         relations.pop(relation, None)
         if relation in end.relationships:
             relations[relation] = end.relationships[relation]
+    metadata = dict(best.node.metadata)
+    if "boxes" in metadata:
+        boxes = [box for piece in pieces for box in piece.metadata.get("boxes", ())]
+        metadata["boxes"] = boxes[:MAX_BOXES]
     fields = {**best.node.model_dump(), "text": text, "hits": group, "relationships": relations}
+    fields["metadata"] = metadata
     fields["start_char_idx"] = pieces[0].start_char_idx
     fields["end_char_idx"] = pieces[-1].end_char_idx
     return NodeWithScore(node=Passage(**fields), score=best.score)

@@ -27,7 +27,7 @@ from rag_app.milvus.collection import CollectionStore
 from rag_app.questions import check_question
 from rag_app.recipe import Remade
 from rag_app.retrieval.decompose import cover, split_question
-from rag_app.retrieval.expansion import expand
+from rag_app.retrieval.expansion import PARENT, expand, join_parents
 from rag_app.retrieval.filter_text import parse_filter
 from rag_app.retrieval.reranker import build_reranker
 from rag_app.runner import Runner
@@ -35,6 +35,12 @@ from rag_app.search.evidence import evidence_of, with_evidence
 from rag_app.search.modes import Asked, find_mode
 
 _DISPATCHER = get_dispatcher(__name__)
+
+_MORE = 4
+"""Times the nodes that are wanted, where they are pieces of something longer."""
+
+_MOST = 16_384
+"""Nodes of a search; Milvus's own limit."""
 
 TOGETHER = 100
 """Questions whose nodes are held at the same time, however many are asked."""
@@ -261,7 +267,16 @@ class Retriever(Remade, BaseRetriever):
         return self._together.join((question, vector), find, kind).result()
 
     def _find(self, store: CollectionStore, asked: Asked) -> list[list[NodeWithScore]]:
-        return store.find(asked, self._search, filters=self._filters, each_once=True)
+        def find(section: RetrievalSection) -> list[list[NodeWithScore]]:
+            return store.find(asked, section, filters=self._filters, each_once=True)
+
+        found = find(self._search)
+        is_cut = any(PARENT in node.metadata for nodes in found for node in nodes)
+        if not is_cut or self._reranker is not None or self._section.expand:
+            return found
+        # Several pieces become one passage, and others are to be there for their places.
+        more = min(_MORE * self._section.similarity_top_k, _MOST)
+        return find(self._search.model_copy(update={"similarity_top_k": more}))
 
     def _refine(
         self, store: CollectionStore, query: QueryBundle, nodes: list[NodeWithScore]
@@ -269,13 +284,15 @@ class Retriever(Remade, BaseRetriever):
         section = self._section
         evidence = evidence_of(nodes)
         if self._reranker is not None:
-            nodes = self._reranker.postprocess_nodes(nodes, query)[: section.similarity_top_k]
-            scores = tuple(node.score or 0.0 for node in nodes)
+            nodes = self._reranker.postprocess_nodes(nodes, query)
+            scores = tuple(node.score or 0.0 for node in nodes[: section.similarity_top_k])
             evidence = replace(evidence, reranked=scores) if evidence else None
         if section.min_score is not None:
             nodes = [node for node in nodes if (node.score or 0.0) >= section.min_score]
         if section.expand:
-            nodes = expand(nodes, section.expand, store.nodes_in)
+            nodes = expand(nodes[: section.similarity_top_k], section.expand, store.nodes_in)
+        else:
+            nodes = join_parents(nodes, section.similarity_top_k, store.nodes_in)
         # A reranker and passages make nodes of their own.
         return with_evidence(nodes, evidence) if evidence else nodes
 

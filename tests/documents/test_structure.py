@@ -204,3 +204,40 @@ def test_headings_go_on_in_the_next_part_of_a_text() -> None:
     outline = Outline()
     outline.sections("# A\n\n## B\n\nText.\n")
     assert [section.path for section in outline.sections("More.\n\n# C\n")] == [("A", "B"), ("C",)]
+
+
+def letters(text: str) -> list[str]:
+    """A tokenizer that knows no word of a language."""
+    return list("".join(text.split()))
+
+
+def split_by_letters(text: str, kind: str) -> list[TextNode]:
+    document = Document(text=text, metadata={"type": kind})
+    return NodeParser(ChunkingSection(size=60, overlap=0), letters, reads=100).split(document)
+
+
+def test_pieces_of_one_paragraph_know_each_other() -> None:
+    paragraphs = [f"A sentence about subject{n} has its words. " * 5 for n in range(2)]
+    nodes = split_by_letters("\n\n".join(paragraphs), "text")
+    parents = [node.metadata["parent"] for node in nodes]
+    assert parents[0][0] == 0
+    assert parents[-1][1] == len(nodes) - 1
+    assert len({tuple(parent) for parent in parents}) == 2
+    for first, last in parents:
+        together = {"subject0" in node.text for node in nodes[first : last + 1]}
+        assert len(together) == 1
+
+
+def test_pieces_of_one_section_know_each_other_and_those_of_others_do_not() -> None:
+    lines = [f"Some words that are in line {n} of it, and of no other one." for n in range(3)]
+    text = "# A\n\n" + "\n\n".join(lines) + "\n\n# B\n\nShort."
+    nodes = split_by_letters(text, "markdown")
+    assert [path_of(node) for node in nodes] == ["A", "A", "A", "B"]
+    assert [node.metadata.get("parent") for node in nodes] == [[0, 2], [0, 2], [0, 2], None]
+    assert not any("parent" in node.metadata for node in split_by_letters(text, "text"))
+
+
+def test_no_parent_is_longer_than_a_node_of_english() -> None:
+    for node in split_by_letters(WORDS * 20, "text"):
+        if parent := node.metadata.get("parent"):
+            assert parent[1] - parent[0] < 60 * 4.5 / 40

@@ -106,3 +106,18 @@ def test_a_passage_under_another_heading_is_embedded_again(config: Config, folde
     assert (report.nodes_embedded, report.nodes_reused) == (1, 2)
     (best, *_) = build_retriever(config).retrieve("journeys payment")
     assert best.metadata["headings"] == "Handbook › Journeys › Payment"
+
+
+def test_pieces_are_found_and_the_whole_is_handed_over(config: Config, tmp_path: Path) -> None:
+    first = " ".join("abcdefghijklmnopqrs") + "."
+    second = " ".join("0123456789") + " t u v w x y z."
+    text = f"# Letters\n\n{first}\n\n{second}"
+    folder = make_files(tmp_path / "letters", {"a.md": text})
+    ingest(config, [folder])
+    (passage,) = build_retriever(config).retrieve("u v w")
+    assert first in passage.text
+    assert second in passage.text
+    chunking = config.chunking.model_copy(update={"parents": False})
+    pieces = config.model_copy(update={"chunking": chunking})
+    with pytest.raises(CollectionMismatchError, match=r"chunking\.parents"):
+        ingest(pieces, [folder])

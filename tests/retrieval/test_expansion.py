@@ -6,7 +6,7 @@ from llama_index.core.schema import NodeRelationship, NodeWithScore, RelatedNode
 
 from rag_app.answering.packing import pack
 from rag_app.milvus.rows import Span
-from rag_app.retrieval.expansion import Passage, _continuation, expand, shrink
+from rag_app.retrieval.expansion import Passage, _continuation, expand, join_parents, shrink
 
 
 def document(name: str, number: int = 10) -> list[TextNode]:
@@ -130,3 +130,43 @@ def test_equal_letters_are_no_overlap() -> None:
     assert _continuation(one, other) == "\nsome dogs"
     overlapping = TextNode(text="cats sleep", start_char_idx=4, end_char_idx=14)
     assert _continuation(one, overlapping) == " sleep"
+
+
+def cut(name: str, first: int, last: int) -> None:
+    for node in DOCUMENTS[name][first : last + 1]:
+        node.metadata["parent"] = [first, last]
+
+
+def test_pieces_are_handed_over_as_the_whole_that_they_were() -> None:
+    cut("a", 2, 4)
+    try:
+        found = join_parents(hits("b5", "a4", "a7", "a2", "b1"), 3, fetch)
+    finally:
+        for node in DOCUMENTS["a"]:
+            node.metadata.pop("parent", None)
+    assert texts(found) == ["[b5]", "[a2][a3][a4]", "[a7]"]
+    assert [node.node_id for node in found] == ["b5", "a4", "a7"]
+    passage = found[1].node
+    assert isinstance(passage, Passage)
+    assert [hit.node_id for hit in passage.hits] == ["a4", "a2"]
+
+
+def test_a_whole_that_is_not_there_any_more_stays_as_it_was_found() -> None:
+    lost = hits("a4")
+    lost[0].node.metadata["parent"] = [3, 5]
+    try:
+        assert texts(join_parents(lost, 5, lambda _: [])) == ["[a4]"]
+    finally:
+        lost[0].node.metadata.pop("parent")
+
+
+def test_a_passage_has_the_boxes_of_all_its_pieces() -> None:
+    for at, node in enumerate(DOCUMENTS["b"]):
+        node.metadata["boxes"] = [[1, 0.0, at, 9.0, at + 1.0]]
+    try:
+        (passage,) = expand(hits("b4"), 1, fetch)
+        assert [box[2] for box in passage.metadata["boxes"]] == [3, 4, 5]
+        assert DOCUMENTS["b"][4].metadata["boxes"] == [[1, 0.0, 4, 9.0, 5.0]]
+    finally:
+        for node in DOCUMENTS["b"]:
+            node.metadata.pop("boxes")
