@@ -1,10 +1,12 @@
 """How sure it is that the contexts answer a question, and what is done where it is not."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from llama_index.core.base.response.schema import AsyncStreamingResponse, StreamingResponse
 
 from rag_app.answering.batch import Answer
@@ -108,3 +110,13 @@ def test_coefficients_that_are_none_are_refused(tmp_path: Path, make_config: Mak
     (tmp_path / "wrong.json").write_text('{"models": {"both": {}}}')
     with pytest.raises(ConfigError, match="has no coefficients"):
         read_models(str(tmp_path / "wrong.json"))
+
+
+def test_a_doubtful_answer_comes_with_a_warning(
+    ingested: Config, run: Callable[..., Result]
+) -> None:
+    small = ("--set", "chunking.size=40", "--set", "chunking.overlap=0")
+    anyway = ("--set", "answer.min_confidence=0")
+    result = run("query", "Does a zebra in Berlin knead the dough of bread?", *small, *anyway)
+    assert "Knead the dough" in result.stdout
+    assert "not certain (confidence 0." in result.stderr
