@@ -301,9 +301,12 @@ async def _timed(
     async with aclosing(pieces):
         while True:
             # One timeout for each piece: held open across a `yield`, it would cancel whoever reads.
-            async with asyncio.timeout_at(deadline):
-                piece = await anext(pieces, None)
-            if piece is None:
+            # Not `anext(pieces, None)`: Python awaits what that returns anew at each of its waits,
+            # and a stream that is traced can be awaited once.
+            try:
+                async with asyncio.timeout_at(deadline):
+                    piece = await anext(pieces)
+            except StopAsyncIteration:
                 break
             # An empty piece shows nobody anything, and is no first token.
             if not piece:
