@@ -1,6 +1,7 @@
 """Pages of the web, from a real server on this machine: polite, within limits, cited by address."""
 
 import gzip
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -212,3 +213,9 @@ def test_a_page_that_cannot_be_read_ends_the_run_with_its_reason(
     assert result.exit_code == 2
     assert "which is not public; documents.web_private = true" in result.stderr
     assert InputError.exit_code == 2
+
+
+def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "protego", None)
+    with pytest.raises(InputError, match=r"pip install .*\[web\]"):
+        mirror(["https://example.org"], section(tmp_path))

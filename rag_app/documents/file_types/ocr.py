@@ -15,6 +15,7 @@ from typing import Any
 from rag_app.documents.file_types.base import FileReader
 from rag_app.documents.file_types.limits import Budget, UnreadableFileError
 from rag_app.documents.file_types.pdf import PAGE_BREAK, PDFReader
+from rag_app.install import pip_install
 
 WOULD_GAIN = "OCR would read it"
 """In the reason of each file that is skipped for want of OCR: the report counts them."""
@@ -94,7 +95,7 @@ def _recognizer(budget: Budget) -> Recognize:
         return lambda picture: _by_rapid_ocr(rapid, picture)
     raise UnreadableFileError(
         f"{WOULD_GAIN}, and is not there (documents.ocr = {engine!r}): apt install tesseract-ocr, "
-        "or pip install 'rag-app[ocr]'"
+        f"or {pip_install('ocr')}"
     )
 
 

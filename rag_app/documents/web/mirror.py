@@ -17,6 +17,7 @@ from rag_app.config.sections import DocumentsSection
 from rag_app.documents.file_types.limits import UnreadableFileError, too_large
 from rag_app.documents.web.kept import INDEX, Page, pages_in
 from rag_app.errors import InputError
+from rag_app.install import pip_install
 from rag_app.schema import SkippedFile
 
 if TYPE_CHECKING:  # with httpx, which only those who read the web import
@@ -81,9 +82,7 @@ def mirror(urls: Iterable[str], section: DocumentsSection, stop: Event | None = 
     try:
         import protego  # noqa: F401
     except ImportError:
-        raise InputError(
-            "reading the web needs more packages", "pip install 'rag-app[web]'"
-        ) from None
+        raise InputError("reading the web needs more packages", pip_install("web")) from None
     from rag_app.documents.web.client import WebClient
 
     client = WebClient(section)
