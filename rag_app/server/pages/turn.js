@@ -79,7 +79,7 @@ export class TurnView {
 
   #sure() {
     const { confidence } = this.#turn.rag;
-    if (confidence === undefined || confidence === null) return "";
+    if (confidence === undefined || confidence === null || this.#turn.rag.answered === false) return "";
     return h("span", { class: "tag" }, t("answer.sure", { share: percent(confidence) }));
   }
 
@@ -95,7 +95,7 @@ export class TurnView {
     const others = this.#turn.sources.filter((source) => !used.has(source.number)).reverse();
     return h("div", { class: "sources" },
       inAnswer.length ? [h("h3", {}, t("sources")), h("ul", {}, inAnswer.map(row))] : "",
-      others.length ? h("details", {}, h("summary", {}, t(inAnswer.length ? "sources.also" : "sources.nearest", { count: others.length })), h("ul", {}, others.map(row))) : "");
+      others.length ? h("details", { open: refused }, h("summary", {}, t(inAnswer.length ? "sources.also" : "sources.nearest", { count: others.length })), h("ul", {}, others.map(row))) : "");
   }
 
   #actions() {

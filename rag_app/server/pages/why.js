@@ -68,7 +68,7 @@ function table(turn, open, scores) {
 function place(hits, id) {
   if (!hits) return "–";
   const at = hits.findIndex((hit) => hit.id === id);
-  return at < 0 ? t("why.beyond", { count: hits.length }) : [h("strong", {}, number(hits[at].score)), h("small", {}, t("why.place", { place: at + 1 }))];
+  return at < 0 ? h("small", {}, t("why.beyond", { count: hits.length })) : [h("strong", {}, number(hits[at].score)), h("small", {}, t("why.place", { place: at + 1 }))];
 }
 
 function number(value) {

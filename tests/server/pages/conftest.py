@@ -123,6 +123,8 @@ def _overrides(folder: Path) -> dict[str, Any]:
         "chunking.size": 40,
         "chunking.overlap": 0,
         "llm.backend": "vllm-server",
+        # The fake's vectors tell nothing of whether a passage answers.
+        "answer.min_confidence": 0.0,
     }
 
 

@@ -76,7 +76,7 @@ def test_phone(browser: Browser, server: Running) -> None:
     ask(page, HNSW)
     page.locator("a.cite").first.tap()
     card = page.get_by_role("tooltip")
-    expect(card).to_contain_text("Index types")
+    expect(card.locator("small")).not_to_be_empty()
     card.get_by_role("button", name="Open the document").tap()
     expect(page.locator(".panel .passage[aria-current]")).to_be_in_viewport()
     box = page.locator(".panel").bounding_box()

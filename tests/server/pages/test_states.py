@@ -1,5 +1,6 @@
 """What the page says when something is wrong: the server, the model, the key, the answer."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,17 +78,19 @@ def test_page_without_its_server(context: BrowserContext) -> None:
 
 def test_refusal_names_the_nearest_passages(page: Page) -> None:
     def refused(route: Route) -> None:
-        body = route.fetch().text()
-        known = '"kind": "answer", '
-        assert known in body
-        told = '"answered": false, "certain": false, "confidence": 0.07, "why": [], '
-        route.fulfill(body=body.replace(known, known + told).replace("graph of", "thing of"))
+        told = route.fetch().text()
+        for name, value in (("answered", "false"), ("certain", "false"), ("confidence", "0.07")):
+            told, number = re.subn(rf'"{name}": [^,]+', f'"{name}": {value}', told)
+            assert number == 1
+        route.fulfill(body=told)
 
     page.route(CHAT, refused)
     ask(page, HNSW)
     expect(page.locator(".answer")).to_have_text("The documents do not answer this.")
     expect(page.locator(".turn-foot")).to_contain_text("nearest passages")
-    expect(page.locator(".turn-foot")).to_contain_text("7% sure")
+    expect(page.locator(".source").first).to_be_visible()
+    page.get_by_role("button", name="Why this answer").click()
+    expect(page.locator(".sure")).to_contain_text("7% is the probability")
 
 
 def test_sentences_that_no_passage_bears_out_are_marked(page: Page, llm: ScriptedLLM) -> None:

@@ -64,6 +64,7 @@ class Ask {
       this.#thread.replaceChildren();
       conversation.title = question.slice(0, 120);
       conversation.collection = this.#composer.collection;
+      this.#showHead();
     }
     const turn = newTurn(question);
     conversation.turns.push(turn);
