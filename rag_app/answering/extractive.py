@@ -22,8 +22,8 @@ from rag_app.search.terms import TermAnalyzer
 NOTHING_RELEVANT = "The documents do not answer this."
 
 CANDIDATES = 5
-"""Of how many quotations vectors are compared; embedding takes the time, and 12 found no more
-(docs/answers.md)."""
+"""Of how many quotations vectors are compared; embedding takes the time, and between 6 and 12 there
+was no difference (docs/answers.md)."""
 WORTH = 0.00045
 """Probability of holding the answer that a character must bring, for more than one quotation: so
 an answer has 350 characters on average, fewer where one quotation is certain."""
