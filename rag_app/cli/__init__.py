@@ -6,6 +6,12 @@ Nothing heavy is imported before a command runs: LlamaIndex takes 1.3 s, sentenc
 import click
 
 from rag_app import __version__
+from rag_app.cli.archive import (
+    backup_command,
+    export_command,
+    import_command,
+    restore_command,
+)
 from rag_app.cli.batch import batch_command
 from rag_app.cli.chat import chat_command
 from rag_app.cli.collections import collections_group
@@ -65,6 +71,10 @@ for command in (
     verify_command,
     plan_command,
     migrate_command,
+    export_command,
+    import_command,
+    backup_command,
+    restore_command,
     index_group,
     config_group,
     llm_group,

@@ -68,6 +68,9 @@ _DATABASE_CHANGES = (
     "AlterAlias",
     "DropAlias",
 )
+BACK_UP = "/rag_app.Lite/BackUp"
+"""The call by which others have the database copied."""
+
 _LONGEST_PATH = 100
 """Bytes: the address of a Unix socket has 108 (Linux) or 104 (macOS)."""
 
@@ -190,6 +193,17 @@ class HeldDatabase(MilvusLite):  # type: ignore[misc]
             self._complete_renames()
             self._gates[to] = gate  # for those who wait at it
             self.forget(name)
+
+    def back_up(self, folder: str) -> None:
+        """Copy the database as it is at one moment; searches go on, writes wait."""
+        with ExitStack() as turns:
+            turns.enter_context(self.changing)
+            for name in self.list_collections():
+                turns.enter_context(self.gate(name).writer)
+            for collection in self._collections.values():
+                collection.flush()
+            ignored = shutil.ignore_patterns("LOCK", "HOLDER", "locks")
+            shutil.copytree(self._data_dir, folder, ignore=ignored)
 
     def _complete_renames(self) -> None:
         for name, to in self._aliases(DEFAULT_DATABASE_NAME).items():
@@ -351,7 +365,11 @@ class _OwnCalls(grpc.GenericRpcHandler):  # type: ignore[misc]
         return grpc.unary_unary_rpc_method_handler(answer)
 
 
-OWN_CALLS = {FAULTS: HeldDatabase.faults, LEAVE_ALIAS: HeldDatabase.leave_alias}
+OWN_CALLS = {
+    FAULTS: HeldDatabase.faults,
+    LEAVE_ALIAS: HeldDatabase.leave_alias,
+    BACK_UP: HeldDatabase.back_up,
+}
 
 
 def own_call(database: HeldDatabase, method: str, arguments: dict[str, Any]) -> Any:
