@@ -20,6 +20,7 @@ from rag_app.cli.common import (
     stop_on_interrupt,
     wants_json,
 )
+from rag_app.cli.migrate import migrate_first
 from rag_app.cli.terminal import one_line
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def ingest_command(
     config = load()
     from rag_app.ingestion.run import ingest  # LlamaIndex, Milvus: 3 s
 
+    if not dry_run:
+        migrate_first(config)
+
     def ask(question: str) -> bool:
         # Names of folders are in the question, and may hold what a terminal obeys.
         return yes or click.confirm(one_line(f"{question}; do it?"), err=True)
@@ -106,6 +110,7 @@ def watch_command(paths: tuple[str, ...], prune: bool) -> None:
     config = load()
     from rag_app.ingestion.watch import watch
 
+    migrate_first(config)
     with stop_on_interrupt() as stop:
         for report in watch(config, paths, prune=prune, stop=stop, say=say):
             if wants_json():

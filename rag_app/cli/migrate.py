@@ -142,6 +142,28 @@ def run_migration(
         return library.migrate(config, approve=approve, stop=stop, show=show, **how)
 
 
+def migrate_first(config: "Config") -> None:
+    """Migrate before an ingest, if ``migration.auto`` is "compare" and there is something to do."""
+    if config.migration.auto != "compare":
+        return
+    from rag_app.migration.migrate import finish
+    from rag_app.migration.plan import plan
+
+    try:
+        found = plan(config, measure=False)
+    except InputError:  # there is no collection yet
+        return
+    if not found.needs_migration:
+        return
+    if found.is_switched:  # a former migration, which nobody took back
+        finish(config)
+    section = config.migration
+    report = run_migration(
+        config, compare=section.questions or None, require=tuple(section.require)
+    )
+    say(f"{report.action}: {report.name} means {report.collection}")
+
+
 def _approval(questions: str, require: tuple[str, ...]) -> "Approve":
     from rag_app.evaluation.compare import compare, read_requirement
     from rag_app.evaluation.questions import read_questions

@@ -15,6 +15,7 @@ from rag_app.config.base import Section, check_url
 from rag_app.config.chat import ChatSection
 from rag_app.config.index import IndexSection
 from rag_app.config.languages import LANGUAGES
+from rag_app.config.migration import MigrationSection
 from rag_app.config.model_files import PACKAGE_PREFIX, max_length_in, model_folder, model_identity
 from rag_app.config.server import ServerSection
 from rag_app.config.support import SupportSection
@@ -387,6 +388,8 @@ class Config(Section):
     """How sentences of answers are held against what they cite."""
     chat: ChatSection = ChatSection()
     """How many conversations are remembered, and for how long."""
+    migration: MigrationSection = MigrationSection()
+    """What is done by itself where a collection is not as configured."""
     server: ServerSection = ServerSection()
     """`rag-app serve`: who may ask, and how much at once."""
 

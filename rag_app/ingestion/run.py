@@ -21,6 +21,7 @@ from rag_app.index.apply import apply_index
 from rag_app.ingestion.pipeline import Pipeline, ShowProgress, Tally
 from rag_app.ingestion.plan import Plan, make_plan
 from rag_app.milvus.collection import CollectionStore
+from rag_app.milvus.dense_index import configured_index
 from rag_app.milvus.rows import StoredDocument
 from rag_app.milvus.store import find_index, find_store
 from rag_app.milvus.words import MAX_BYTES
@@ -191,6 +192,10 @@ def _read_all(config: Config, plan: Plan, tally: Tally) -> None:
 
 def _fit_index(config: Config, store: CollectionStore, plan: Plan, tally: Tally) -> None:
     """Make the index the configured one, and fit for the rows that there are now."""
+    if config.migration.auto == "never" and store.built_index.changes(
+        configured_index(config, store.backend)
+    ):
+        return
     with tally.timed("index"):
         change = apply_index(config, store=store, anew=False)
     if change.changes:

@@ -94,7 +94,9 @@ class MadeBy:
         refuses=False,  # an ingest reads files again whose readers changed, one by one
         default=READERS_VERSION,
     )
-    schema_version: int = _part(Invalidates.NOTHING, refuses=False, default=SCHEMA_VERSION)
+    schema_version: int = _part(
+        Invalidates.NOTHING, refuses=False, default_factory=lambda: SCHEMA_VERSION
+    )
 
     @classmethod
     def of(cls, config: Config) -> "MadeBy":
@@ -184,15 +186,24 @@ def check_made_by(
         check_foreign(config, may_search=foreign and not exact)
         return
     anew = (
-        f"make this one anew: rag-app collections drop {name} (or, to keep it, rename {name} "
-        f"{name}_old), then rag-app ingest"
+        "rag-app migrate, which makes it what the configuration says (rag-app plan tells what that "
+        f"costs); or make this one anew: rag-app collections drop {name} (or, to keep it, rename "
+        f"{name} {name}_old), then rag-app ingest"
     )
     made: dict[str, Any] = json.loads(properties[MADE_BY])
-    if made.get("schema_version") != SCHEMA_VERSION:
+    version_there = int(made.get("schema_version") or 0)
+    if version_there < SCHEMA_VERSION and not exact:  # it can be searched, and is not written to
+        _warn(
+            f"the collection {name!r} was made by an earlier version of rag_app and is only "
+            "searched; rag-app migrate brings it up to date"
+        )
+    elif version_there != SCHEMA_VERSION:
         raise CollectionMismatchError(
             f"the collection {name!r} in {section.uri} was made by another version of rag_app: it "
             f"has rows of version {made.get('schema_version')}, this one writes {SCHEMA_VERSION}",
-            f"{anew}; or {other}",
+            "rag-app migrate brings it up to date while it goes on answering"
+            if version_there < SCHEMA_VERSION
+            else f"use that version; or {anew}; or {other}",
         )
     if not exact and properties.get(MIGRATION):
         config = as_made(config, properties)

@@ -57,6 +57,11 @@ class MilvusStore(MilvusVectorStore):
         self._uri = section.uri
         self._backend = backend_of(self.client, section.uri, section.timeout)
 
+    @property
+    def backend(self) -> Backend:
+        """Which Milvus it is in."""
+        return self._backend
+
     def delete(self, ref_doc_id: str, **options: Any) -> None:
         """Delete all rows of a document."""
         check_options(options)

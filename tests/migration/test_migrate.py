@@ -253,3 +253,26 @@ def test_threads_that_ask_during_a_switch_get_answers_of_one_collection(
     assert all(hits <= sizes[0] or hits <= sizes[1] for hits in found)
     assert any(hits and not hits <= sizes[0] for hits in found)
     assert all(found)
+
+
+def test_an_ingest_migrates_by_itself_or_leaves_all_as_it_is(
+    made: Config, changed: Any, folder: Path, embedders: dict[str, Any], run: Any
+) -> None:
+    (folder / "0.md").write_text("Something else is written here now.")
+    ingest(changed(index__type="HNSW", migration__auto="never"), [folder])
+    assert open_store(made).built_index.type == "FLAT"
+    settings = {
+        "vector_store.uri": made.vector_store.uri,
+        "vector_store.collection": made.vector_store.collection,
+        "embedding.model": "b/second",
+        "embedding.max_length": "256",
+        "chunking.size": "60",
+        "chunking.overlap": "0",
+        "index.type": "FLAT",
+        "migration.auto": "compare",
+    }
+    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    result = run(*options, "ingest", str(folder))
+    assert result.exit_code == 0, result.output
+    assert "switched: rag_app means rag_app_2" in result.stderr
+    assert "8 unchanged" in result.stdout

@@ -418,13 +418,18 @@ def test_how_documents_are_split_matters_to_an_ingest_alone(
     assert info.searchable
 
 
-def test_a_collection_of_another_version_is_ingested_again(
+def test_a_collection_of_an_earlier_version_is_only_searched(
     store: CollectionStore, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(made_by, "SCHEMA_VERSION", 99)
+    assert open_store(make_config()).count() == 3
     with pytest.raises(
         CollectionMismatchError, match=r"rows of version \d+, .*writes 99"
     ) as caught:
+        open_store(make_config(), exact=True)
+    assert "rag-app migrate" in caught.value.remedy
+    monkeypatch.setattr(made_by, "SCHEMA_VERSION", 1)
+    with pytest.raises(CollectionMismatchError) as caught:
         open_store(make_config())
     assert "rag-app collections drop rag_app" in caught.value.remedy
 
