@@ -1,6 +1,5 @@
 """A server in a thread of its own, and the real clients that people use."""
 
-import signal
 import socket
 import threading
 import time
@@ -38,7 +37,8 @@ class Running:
 
     def ask_to_stop(self) -> None:
         """Do what uvicorn does at SIGTERM and Ctrl-C."""
-        self._server.handle_exit(signal.SIGTERM, None)
+        # Not its `handle_exit`, by which sse-starlette ends the streams of the whole process.
+        self._server.should_exit = True
 
     def close(self) -> None:
         for client in self._clients:
