@@ -72,7 +72,8 @@ def document_of(
     file: SourceFile, section: "DocumentsSection", text: str, metadata: Mapping[str, Any]
 ) -> "Document":
     """Make a document of what `parse` made of a file."""
-    from rag_app.documents.laid_out import LaidOut  # 1 s, which a reading process does without
+    # 1 s, which a reading process does without
+    from rag_app.documents.laid_out import load_document
 
     own = dict(metadata)
     if url := url_of(file.absolute, section.web_folder):
@@ -87,14 +88,11 @@ def document_of(
     }
     # LlamaIndex puts all that is not hidden before the text, for the embedder and the LLM alike.
     hidden = list(named)
-    return LaidOut(
-        id_=file.document_id,
-        text=text,
-        spans=spans,
-        metadata=named,
-        excluded_embed_metadata_keys=hidden,
-        excluded_llm_metadata_keys=hidden,
-    )
+    document = load_document(file.absolute, text, spans, named)
+    document.id_ = file.document_id
+    document.excluded_embed_metadata_keys = hidden
+    document.excluded_llm_metadata_keys = hidden
+    return document
 
 
 def parse(

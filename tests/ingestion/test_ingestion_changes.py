@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_index.core import SimpleDirectoryReader
 
 from rag_app.config.sections import Config
+from rag_app.documents.file_types import READERS, FileReader
 from rag_app.errors import InputError
 from rag_app.ingestion import pipeline
 from rag_app.ingestion.run import ingest
@@ -232,15 +232,16 @@ def test_file_that_changes_while_it_is_read_is_left_for_the_next_time(
     ingest(config, [folder])
     old = {row for row in rows_of(config).values() if row[0] == "a.md"}
     (folder / "a.md").write_text(page("alpha", 5))
-    load_file = SimpleDirectoryReader.load_file
+    reader = READERS["markdown"]
+    load = reader.load
 
-    def write_meanwhile(*args: Any, **kwargs: Any) -> Any:
-        loaded = load_file(*args, **kwargs)
+    def write_meanwhile(self: FileReader, file: Path) -> tuple[str, str | None]:
+        loaded = load(self, file)
         (folder / "a.md").write_text(page("later", 7))
         return loaded
 
     with monkeypatch.context() as patch:
-        patch.setattr(SimpleDirectoryReader, "load_file", staticmethod(write_meanwhile))
+        patch.setattr(reader, "load", write_meanwhile)
         report = ingest(config, [folder])
     assert [(skip.path, "changed while" in skip.reason) for skip in report.skipped] == [
         ("a.md", True)

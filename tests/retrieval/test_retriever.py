@@ -426,7 +426,7 @@ def test_hits_are_joined_with_their_neighbours(
     (passage,) = build_retriever(make_config(**settings, retrieval__expand=2)).retrieve("subject5")
     assert isinstance(passage.node, Passage)
     parts = [f"Part {n} is about subject{n} and nothing else at all here." for n in range(3, 8)]
-    assert passage.text.split("\n") == parts
+    assert passage.text.split("\n\n") == parts, "as they stand in the document"
     assert [hit.text for hit in passage.node.hits] == [parts[2]]
     response = build_query_engine(make_config(**settings, retrieval__expand=2)).query("subject5")
     assert parts[0] in response.source_nodes[0].text
