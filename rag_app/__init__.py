@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 # For type checkers and editors, which do not look into `__getattr__`.
 if TYPE_CHECKING:
-    from rag_app.app import (
-        RagApp,
+    from rag_app.app import RagApp
+    from rag_app.build import (
         build_batch,
         build_chat_engine,
         build_index,
@@ -48,11 +48,11 @@ _HOMES = {
     "file_readers": "rag_app.documents.directory_reader",
     # answers out
     "RagApp": "rag_app.app",
-    "build_index": "rag_app.app",
-    "build_retriever": "rag_app.app",
-    "build_query_engine": "rag_app.app",
-    "build_chat_engine": "rag_app.app",
-    "build_batch": "rag_app.app",
+    "build_index": "rag_app.build",
+    "build_retriever": "rag_app.build",
+    "build_query_engine": "rag_app.build",
+    "build_chat_engine": "rag_app.build",
+    "build_batch": "rag_app.build",
     "RagAppToolSpec": "rag_app.tools",
     "as_tool": "rag_app.tools",
     # parts

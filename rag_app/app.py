@@ -1,6 +1,6 @@
 """`RagApp`: the one place where what is costly or exclusive is made, shared and closed.
 
-The `build_*` functions are for those who need one thing once.
+`rag_app.build` is for those who need one thing once.
 """
 
 from collections.abc import Iterable, Sequence
@@ -366,43 +366,6 @@ class RagApp:
             sampling=changed_sampling(self.config.llm, config.llm),
             runner=self._runner,
         )
-
-
-def build_index(config: Config) -> VectorStoreIndex:
-    """Open the configured collection as `RagApp.index` does, until the process ends."""
-    return RagApp(config).index()
-
-
-def build_retriever(config: Config, **options: Any) -> Retriever:
-    """Build the configured retriever as `RagApp.retriever` does, until the process ends."""
-    return RagApp(config).retriever(**options)
-
-
-def build_query_engine(
-    config: Config,
-    *,
-    llm: PackableLLM | None = None,
-    embedder: Embedder | None = None,
-    **options: Any,
-) -> RetrieverQueryEngine:
-    """Build the query engine as `RagApp.query_engine` does, until the process ends."""
-    return RagApp(config, llm=llm, embedder=embedder).query_engine(**options)
-
-
-def build_chat_engine(
-    config: Config,
-    *,
-    llm: PackableLLM | None = None,
-    embedder: Embedder | None = None,
-    **overrides: Any,
-) -> ChatEngine:
-    """Build a conversation's engine as `RagApp.chat_engine` does, until the process ends."""
-    return RagApp(config, llm=llm, embedder=embedder).chat_engine(**overrides)
-
-
-def build_batch(config: Config, **overrides: Any) -> Batch:
-    """Build what answers many questions together, until the process ends."""
-    return RagApp(config).batch(**overrides)
 
 
 def _let_go(store: CollectionStore, config: Config) -> None:

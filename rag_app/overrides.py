@@ -4,13 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rag_app.config.answer import AnswerSection
-from rag_app.config.sections import (
-    SAMPLING,
-    Config,
-    LLMSection,
-    PromptSection,
-    RetrievalSection,
-)
+from rag_app.config.prompt import PromptSection
+from rag_app.config.sections import SAMPLING, Config, LLMSection, RetrievalSection
 from rag_app.errors import ConfigError
 from rag_app.load import override
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from rag_app import Config, ingest, load_config
 from rag_app.answering.batch import Answer, Batch
-from rag_app.app import build_batch
+from rag_app.build import build_batch
 from rag_app.llms.vllm_engine import VllmEngine
 from rag_app.questions import Question
 from scripts.random_llama import make_llama

@@ -28,7 +28,7 @@ from rag_app import app as wiring
 from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.answering.prompts import PromptTemplate
 from rag_app.answering.synthesizer import PromptSynthesizer
-from rag_app.app import build_batch, build_index, build_query_engine, build_retriever
+from rag_app.build import build_batch, build_index, build_query_engine, build_retriever
 from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
 from rag_app.errors import ConfigError, InputError, LLMError
@@ -355,7 +355,7 @@ async def test_in_a_router_query_engine(ingested: Config, kitchen: Config, choic
         selector=LLMSingleSelector.from_defaults(llm=scripted),
         query_engine_tools=[as_tool(ingested, "indexes"), as_tool(kitchen, "bread")],
         llm=scripted,
-        summarizer=wiring.build_query_engine(ingested)._response_synthesizer,  # type: ignore[arg-type]
+        summarizer=build_query_engine(ingested)._response_synthesizer,  # type: ignore[arg-type]
     )
     question = "Of what graph, flour or yeast?"
     for response in (router.query(question), await router.aquery(question)):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rag_app import app as query_engine
-from rag_app.app import build_query_engine
+from rag_app.build import build_query_engine
 from rag_app.config.paths import shipped_config
 from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder

@@ -12,7 +12,7 @@ import pytest
 from llama_index.core import PromptTemplate
 
 from rag_app import RagApp, build_query_engine, load_config
-from rag_app.app import build_retriever
+from rag_app.build import build_retriever
 from rag_app.config.portable import with_secrets, without_secrets
 from rag_app.config.sections import Config
 from rag_app.errors import ClosedError, ConfigError, InputError

@@ -120,7 +120,7 @@ class BatchSummary(Record):
 
 @dataclass
 class Batch(Remade):
-    """Answers questions over an open collection. `rag_app.app.build_batch` makes one.
+    """Answers questions over an open collection. `rag_app.build.build_batch` makes one.
 
     Attributes
     ----------

@@ -78,7 +78,7 @@ def batch_command(questions: str, output: str, retries: int) -> None:
     for line in bad:
         say(f"line {line.line}: {line.reason}")
     config = load()
-    from rag_app.app import build_batch  # torch, Milvus: 8 s
+    from rag_app.build import build_batch  # torch, Milvus: 8 s
 
     batch = build_batch(config)
     with _written(output) as file:

@@ -59,7 +59,7 @@ def query_command(words: tuple[str, ...], explain: bool, strict: bool) -> None:
     with quick_start():
         config = load()
         from rag_app.answering.metadata import ledger_of, sources_of, support_of
-        from rag_app.app import build_query_engine  # LlamaIndex, torch, Milvus: 8 s
+        from rag_app.build import build_query_engine  # LlamaIndex, torch, Milvus: 8 s
 
         strict = strict or config.prompt.strict
         engine = build_query_engine(config, streaming=streams, strict=strict)
@@ -125,7 +125,7 @@ def retrieve_command(words: tuple[str, ...]) -> None:
         config = load()
         from llama_index.core.schema import MetadataMode
 
-        from rag_app.app import build_retriever
+        from rag_app.build import build_retriever
 
         retriever = build_retriever(config)
     nodes = retriever.retrieve(question)

@@ -17,6 +17,8 @@ from rag_app.config.index import IndexSection
 from rag_app.config.languages import LANGUAGES
 from rag_app.config.migration import MigrationSection
 from rag_app.config.model_files import PACKAGE_PREFIX, max_length_in, model_folder, model_identity
+from rag_app.config.prompt import PromptSection
+from rag_app.config.reranker import RerankerSection
 from rag_app.config.server import ServerSection
 from rag_app.config.support import SupportSection
 from rag_app.registry import find_offered
@@ -180,32 +182,6 @@ class VectorStoreSection(Section):
         return "://" not in self.uri
 
 
-class RerankerSection(Section):
-    """A cross-encoder that reads question and context together, and orders the hits anew."""
-
-    model: str = ""
-    """A hub name ("BAAI/bge-reranker-base"), a folder, or "package:NAME"; with a server the served
-    name, which may be left out. Empty without a server: no reranker."""
-    base_url: str = ""
-    """A vLLM server that runs the model ("http://127.0.0.1:8001/v1"); empty: in this process."""
-    api_key: SecretStr = SecretStr("")
-    """The server's key, if it asks for one. Never printed."""
-    timeout: float = Field(default=60.0, gt=0)
-    """Seconds that the server may take for one request."""
-
-    @field_validator("base_url")
-    @classmethod
-    def _url_is_http(cls, value: str) -> str:
-        if value:
-            check_url(value, ("http", "https"), "RAG_APP_RETRIEVAL__RERANKER__API_KEY")
-        return value
-
-    @property
-    def is_on(self) -> bool:
-        """Whether there is one."""
-        return bool(self.model or self.base_url)
-
-
 class RetrievalSection(Section):
     """How contexts are found."""
 
@@ -247,22 +223,6 @@ class RetrievalSection(Section):
         if value not in LANGUAGES:
             raise ValueError(f"not a language of the stemmer; use one of {', '.join(LANGUAGES)}")
         return value
-
-
-class PromptSection(Section):
-    """The text that the LLM is given."""
-
-    template: str = ""
-    """Path of a Jinja file that renders sources, contexts and question; empty: the built-in one."""
-    instructions: str = ""
-    """Put before the rendered prompt, e.g. "Answer in German."; a server's clients set it by their
-    system message."""
-    order: Literal["best_last", "best_first", "canonical"] = "best_last"
-    """How contexts stand in the prompt: the best right before the question, the best first, or as
-    they stand in the documents; `rag-app eval` measures which suits a model."""
-    strict: bool = False
-    """Ask once more where a sentence of the answer is not supported by the passages that it cites,
-    and leave out those that still are not. --strict sets it."""
 
 
 class ExtractiveSection(Section):

@@ -13,7 +13,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 from pydantic import PrivateAttr
 
-from rag_app.config.sections import RerankerSection
+from rag_app.config.reranker import RerankerSection
 from rag_app.embedding.locate import locate_model, locate_source
 from rag_app.errors import ModelUnavailableError, RagAppError, ServiceError, first_line
 from rag_app.llms.loop_thread import LoopThread

@@ -15,7 +15,7 @@ import pytest
 from click.testing import Result, _NamedTextIOWrapper
 
 from rag_app import __version__
-from rag_app import app as query_engine
+from rag_app import build as query_engine
 from rag_app.answering.extractive import NOTHING_RELEVANT
 from rag_app.cli import main
 from rag_app.config.paths import shipped_config
@@ -267,7 +267,7 @@ def test_interrupt_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rag_app.app.build_query_engine", interrupt)
+    monkeypatch.setattr("rag_app.build.build_query_engine", interrupt)
     result = run("query", "What?")
     assert result.exit_code == 130
     assert result.stderr.endswith("interrupted\n")
@@ -472,7 +472,7 @@ def test_explain_prints_the_ledger(ingested: Config, run: Run) -> None:
 def test_query_streams_on_a_terminal(
     ingested: Config, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rag_app import app as query_engine
+    from rag_app import build as query_engine
 
     build = query_engine.build_query_engine
     streams: list[bool] = []

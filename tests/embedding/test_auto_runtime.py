@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rag_app.app import build_retriever
+from rag_app.build import build_retriever
 from rag_app.config.sections import EmbeddingSection
 from rag_app.embedding import compilation, factory, runtimes
 from rag_app.embedding.base import Embedder

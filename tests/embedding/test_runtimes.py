@@ -25,7 +25,7 @@ from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from transformers import BertConfig, BertModel
 
-from rag_app.app import build_retriever
+from rag_app.build import build_retriever
 from rag_app.config.sections import EmbeddingSection
 from rag_app.embedding import compilation, runtimes
 from rag_app.embedding import compiled as compiled_embeddings

@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 
-from rag_app.app import build_retriever
+from rag_app.build import build_retriever
 from rag_app.config.sections import Config
 from rag_app.documents.discover import SourceFile
 from rag_app.errors import InputError

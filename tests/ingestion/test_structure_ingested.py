@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from rag_app.app import build_query_engine, build_retriever
+from rag_app.build import build_query_engine, build_retriever
 from rag_app.config.sections import Config
 from rag_app.errors import CollectionMismatchError
 from rag_app.ingestion.run import ingest

@@ -187,7 +187,7 @@ def test_chat(options: list[str]) -> None:
 def test_chat_remembers_and_rewrites(
     database: Path, llama: Path, engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rag_app.app import build_chat_engine
+    from rag_app.build import build_chat_engine
 
     monkeypatch.setattr("rag_app.app.build_llm", lambda _: engine)
     config = load_config(

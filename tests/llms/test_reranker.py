@@ -11,7 +11,8 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from pydantic import SecretStr
 
 from rag_app import build_retriever, ingest
-from rag_app.config.sections import LLMSection, RerankerSection
+from rag_app.config.reranker import RerankerSection
+from rag_app.config.sections import LLMSection
 from rag_app.errors import ServiceError
 from rag_app.llms.serve import ServerCommand, server_command
 from rag_app.retrieval.reranker import build_reranker, find_reranker

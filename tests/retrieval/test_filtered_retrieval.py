@@ -19,7 +19,7 @@ from llama_index.core.vector_stores.types import (
 
 from rag_app import build_index, build_query_engine, build_retriever, ingest, load_config
 from rag_app.answering.batch import Answer
-from rag_app.app import build_batch
+from rag_app.build import build_batch
 from rag_app.config.sections import Config
 from rag_app.errors import ConfigError, InputError
 from rag_app.milvus.store import open_store

@@ -22,7 +22,8 @@ from sentence_transformers import CrossEncoder
 
 from rag_app import build_retriever, ingest
 from rag_app.config.loader import MASK, config_rows
-from rag_app.config.sections import EmbeddingSection, RerankerSection
+from rag_app.config.reranker import RerankerSection
+from rag_app.config.sections import EmbeddingSection
 from rag_app.errors import ConfigError, ModelUnavailableError, ServiceError
 from rag_app.evaluation.timing import stages_traced
 from rag_app.retrieval.reranker import build_reranker
@@ -444,7 +445,7 @@ def test_a_server_needs_no_torch(tmp_path: Path) -> None:
     """Nor does importing the module: a question with a served reranker starts as fast."""
     code = (
         "import sys; from rag_app.retrieval.reranker import build_reranker; "
-        "from rag_app.config.sections import RerankerSection; "
+        "from rag_app.config.reranker import RerankerSection; "
         f"build_reranker(RerankerSection(base_url={DEAD!r}), 5); "
         "sys.exit('torch' in sys.modules or 'sentence_transformers' in sys.modules)"
     )
