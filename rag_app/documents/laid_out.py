@@ -1,5 +1,6 @@
 """A LlamaIndex document that tells where on its pages its text stands."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,11 @@ from llama_index.core.schema import Document
 from pydantic import Field
 
 from rag_app.documents.file_types import Span
+
+# LlamaIndex warns at each file that its own collection of readers is not installed: ours serve.
+logging.getLogger("llama_index.core.readers.file.base").addFilter(
+    lambda record: "llama-index-readers-file" not in record.getMessage()
+)
 
 
 class LaidOut(Document):

@@ -12,6 +12,7 @@ import pytest
 from rag_app.config.sections import Config
 from rag_app.errors import CollectionMismatchError
 from rag_app.load import load_config
+from rag_app.migration.migrate import migrate
 from rag_app.migration.plan import plan
 from rag_app.milvus import made_by
 from rag_app.milvus.store import open_store
@@ -55,3 +56,14 @@ def test_it_is_searched_and_written_to_no_more(
     assert ("schema_version", "rag-app migrate") in [
         (each.key, found.command) for each in found.changes
     ]
+
+
+def test_it_is_brought_up_to_date(
+    released: Config, fake_embedder: FakeEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(made_by, "SCHEMA_VERSION", 99)
+    monkeypatch.setattr("rag_app.migration.migrate.build_embedder", lambda _: fake_embedder)
+    migrate(released)
+    assert "M is the maximum degree" in best(released, fake_embedder)
+    assert len(open_store(released, exact=True).documents()) == 3
+    assert plan(released, measure=False).changes == ()
