@@ -53,6 +53,8 @@ def list_command() -> None:
         what = f"{info.rows:>7} rows  {_made_by(info)}"
         if info.damage:
             what = f"damaged: {info.damage}"
+        if info.aliases:
+            what += f"; its name is {', '.join(info.aliases)}"
         echo(f"{mark} {info.name:<{width}}  {what}")
     say(f"{len(found)} collections in {config.vector_store.uri}")
     configured = config.vector_store.collection

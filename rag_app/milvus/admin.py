@@ -21,6 +21,7 @@ from rag_app.milvus.lite import check_collection, collection_faults, remove_coll
 from rag_app.milvus.lite_check import has_content, read_properties
 from rag_app.milvus.lite_files import collection_folder
 from rag_app.milvus.made_by import MADE_BY, check_made_by
+from rag_app.milvus.names import alias_target
 from rag_app.milvus.search import VECTOR_FIELD
 from rag_app.milvus.store import connect, is_there
 from rag_app.milvus.writing import changing_index, writing
@@ -95,7 +96,7 @@ def list_collections(config: Config) -> list[CollectionInfo]:
 
 
 def show_collection(config: Config, name: str) -> CollectionDetails:
-    """Tell all about one collection. Loads it if need be, to count its rows.
+    """Tell all about a collection, or the one that an alias means. Loads it, to count its rows.
 
     Raises
     ------
@@ -105,6 +106,7 @@ def show_collection(config: Config, name: str) -> CollectionDetails:
         If Milvus cannot be reached or opened.
     """
     with _client(config) as client:
+        name = (client and alias_target(client, name, config.vector_store.timeout)) or name
         described = _described(client, config, name)
         info = _info(client, config, name)
         fields = {each["name"]: _type_of(each) for each in described["fields"]}
@@ -266,15 +268,16 @@ def _info(client: MilvusClient, config: Config, name: str) -> CollectionInfo:
     properties = described.get("properties", {})
     stats = _call(client, config, "get_collection_stats", collection_name=name)
     error = _mismatch(config, name, described)
+    aliases = tuple(sorted(_aliases(client, config, described)))
     return CollectionInfo(
         name=name,
         rows=int(stats["row_count"]),
-        configured=name == config.vector_store.collection,
+        configured=config.vector_store.collection in {name, *aliases},
         made_by=json.loads(properties.get(MADE_BY, "{}")),
         mismatch=error.message if error else "",
         searchable=_mismatch(config, name, described, exact=False) is None,
         index=_index(client, config, name, described),
-        aliases=tuple(sorted(_aliases(client, config, described))),
+        aliases=aliases,
     )
 
 

@@ -107,9 +107,10 @@ def check_alias(config: Config) -> None:
     foreign(config).create_alias(f"{main}_large", alias)
     try:
         assert info_of(config, "_large").aliases == (alias,)
-        for use in (show_collection, drop_collection):
-            with pytest.raises(InputError, match=f"is an alias of the collection '{main}_large'"):
-                use(config, alias)
+        shown = show_collection(named(config, alias, {}), alias)
+        assert (shown.name, shown.configured, shown.aliases) == (f"{main}_large", True, (alias,))
+        with pytest.raises(InputError, match=f"is an alias of the collection '{main}_large'"):
+            drop_collection(config, alias)
         with pytest.raises(InputError, match="is an alias"):
             rename_collection(config, alias, f"{main}_x")
         with pytest.raises(InputError, match="already"):
