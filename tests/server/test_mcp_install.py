@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag_app.server.mcp import clients
@@ -87,6 +87,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(
     before=st.dictionaries(st.text(), VALUES, max_size=4),
     servers=st.dictionaries(st.text(), VALUES, max_size=3),
