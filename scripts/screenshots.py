@@ -1,4 +1,4 @@
-"""Make the pictures of the page in pictures/: of the documents in docs/, in a real browser.
+"""Make the pictures of the page in docs/.pictures/: of the documents in docs/, in a real browser.
 
     python -m scripts.screenshots [--browser /usr/bin/chromium]
 
@@ -24,7 +24,7 @@ from rag_app.config.sections import Config
 from rag_app.server.application import make_application
 
 ROOT = Path(__file__).parent.parent
-PICTURES = ROOT / "pictures"
+PICTURES = ROOT / "docs" / ".pictures"
 QUESTION = "What do the parameters for HNSW mean?"
 WIDE: ViewportSize = {"width": 1280, "height": 760}
 NARROW: ViewportSize = {"width": 390, "height": 760}

@@ -203,7 +203,7 @@ def print_nearest(sources: Sequence["Source"]) -> None:
         echo("", "Nearest passages:")
     for source in sorted(sources, key=lambda each: -(each.score or 0.0)):
         page = f", page {source.page}" if source.page else ""
-        echo(f"  {source.path}{page} — {source.title}")
+        echo(f"  {source.path}{page} — {source.name}")
 
 
 def _print_why(about: Mapping[str, Any]) -> None:
