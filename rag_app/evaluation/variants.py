@@ -8,8 +8,9 @@ collection of its own beside it, made of the same files, and kept for the next t
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from rag_app.config.index_types import Index, build_params
@@ -18,6 +19,7 @@ from rag_app.config.sections import Config, EmbeddingSection
 from rag_app.embedding.base import Embedder
 from rag_app.embedding.factory import build_embedder
 from rag_app.errors import ConfigError, InputError
+from rag_app.ingestion.known_vectors import KnownVectors
 from rag_app.ingestion.run import ingest
 from rag_app.llms import PackableLLM, build_llm
 from rag_app.milvus.collection import CollectionStore
@@ -188,15 +190,15 @@ class VariantParts:
                 "put them back, or rag-app ingest … --prune",
             )
         config = variant.config
-        embedder: Any = self.embedder(config.embedding)
+        make_embedder: Callable[[], Any] = partial(self.embedder, config.embedding)
         if MadeBy.of(config) == MadeBy.of(self._base):  # the index alone differs
-            embedder = _KnownVectors(embedder, base, documents)
+            make_embedder = KnownVectors(make_embedder, base).opened
         # Also if it is there: what has changed since is all that is written.
         report = ingest(
             config,
             [document.file for document in documents.values()],
             progress=lambda told: progress(told.files_done, told.files),
-            make_embedder=lambda: embedder,
+            make_embedder=make_embedder,
             # A document's id is made of root and path.
             roots={document.folder for document in documents.values()},
         )
@@ -228,29 +230,3 @@ def _made_equal(store: CollectionStore, documents: Collection[StoredDocument]) -
         elif set(document.hashes) != before[document.file]:
             changed.append(document.path)
     return changed
-
-
-class _KnownVectors:
-    """An embedder that knows the vectors of a collection, and is asked for the others only."""
-
-    def __init__(
-        self, embedder: Embedder, store: CollectionStore, documents: Iterable[str]
-    ) -> None:
-        self._embedder = embedder
-        self._store = store
-        self._documents = documents
-        self._known: dict[str, list[float]] | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._embedder, name)
-
-    def get_text_embedding_batch(self, texts: Sequence[str]) -> list[list[float]]:
-        """Return the vectors of texts."""
-        if self._known is None:  # read when there is something to embed
-            rows = (row for id_ in self._documents for row in self._store.rows_of(id_))
-            self._known = {row.text: list(row.vector) for row in rows}
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        self._known.update(
-            zip(new, self._embedder.get_text_embedding_batch(new) if new else (), strict=True)
-        )
-        return [self._known[text] for text in texts]

@@ -3,7 +3,6 @@
 Called again, it does what has changed since, and what a killed run left.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Event
@@ -15,6 +14,7 @@ from rag_app.config.sections import Config
 from rag_app.embedding.base import Embedder
 from rag_app.errors import InputError
 from rag_app.index.apply import apply_index
+from rag_app.ingestion.known_vectors import KnownVectors
 from rag_app.ingestion.run import ingest
 from rag_app.milvus.collection import CollectionStore
 from rag_app.milvus.copying import contents, copy_rows
@@ -92,7 +92,7 @@ class Builder:
         self._without_missing = without_missing
         self._stop = stop
         self._show = show
-        self._lender: _Lender | None = None
+        self._lender: KnownVectors | None = None
 
     def fill(self) -> Built:
         """Do what is to be done.
@@ -159,7 +159,7 @@ class Builder:
         self, files: Sequence[Any], documents: Sequence[StoredDocument], built: Built
     ) -> None:
         if Invalidates.VECTORS not in self._needs and self._lender is None:
-            self._lender = _Lender(self._make_embedder, self._old)
+            self._lender = KnownVectors(self._make_embedder, self._old)
         lender = self._lender
         lent = lender.lent if lender else 0
 
@@ -211,47 +211,3 @@ class _Reembedding:
             ready += some
             self.embedded += len(some)
         return ready
-
-
-class _Lender:
-    """An embedder that takes the vectors of texts that the old collection has from there."""
-
-    def __init__(self, make_embedder: Callable[[], Embedder], store: CollectionStore) -> None:
-        self._make_embedder = make_embedder
-        self._store = store
-        self._known: dict[bytes, str] = {}
-        self._embedder: Embedder | None = None
-        self.lent = 0
-
-    def opened(self) -> "_Lender":
-        """Read which texts are there; what was ingested since the last time is among them."""
-        self._embedder = self._make_embedder()
-        # Digests and ids, and no vectors: those of a million rows would be gigabytes.
-        self._known = {
-            _digest(node.get_content(MetadataMode.EMBED)): node.node_id
-            for page in self._store.pages_of_nodes()
-            for node in page
-        }
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._embedder, name)
-
-    def get_text_embedding_batch(self, texts: Sequence[str]) -> list[list[float]]:
-        """Return the vectors of texts."""
-        ids = {text: id_ for text in texts if (id_ := self._known.get(_digest(text)))}
-        found = {
-            node.node_id: node.embedding
-            for node in (self._store.get_nodes(node_ids=list(ids.values())) if ids else ())
-        }
-        vectors = {text: found[id_] for text, id_ in ids.items() if found.get(id_)}
-        self.lent += sum(text in vectors for text in texts)
-        new = [text for text in dict.fromkeys(texts) if text not in vectors]
-        assert self._embedder is not None  # noqa: S101 - `opened` loads it
-        made = self._embedder.get_text_embedding_batch(new) if new else []
-        vectors.update(zip(new, made, strict=True))
-        return [list(vectors[text] or ()) for text in texts]
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()

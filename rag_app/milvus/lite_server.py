@@ -25,7 +25,7 @@ from milvus_lite.exceptions import MilvusLiteError
 from milvus_lite.schema.persistence import load_schema
 from pymilvus.grpc_gen import milvus_pb2_grpc
 
-from rag_app.milvus.lite_check import SCHEMA, find_faults
+from rag_app.milvus.lite_check import SCHEMA, find_database_faults, find_faults
 from rag_app.milvus.lite_engine import drop_written_logs, teach_engine
 from rag_app.milvus.lite_locks import SOCKET_FOLDER, index_lock, turn
 
@@ -206,6 +206,8 @@ class HeldDatabase(MilvusLite):  # type: ignore[misc]
             shutil.copytree(self._data_dir, folder, ignore=ignored)
 
     def _complete_renames(self) -> None:
+        if any(find_database_faults(Path(self._data_dir))):  # whoever opens it is told of them
+            return
         for name, to in self._aliases(DEFAULT_DATABASE_NAME).items():
             before, now = (
                 Path(self._collection_dir(each, DEFAULT_DATABASE_NAME)) for each in (name, to)

@@ -122,9 +122,9 @@ def test_sources_carry_what_the_node_says() -> None:
         "page": 7,
         "score": 0.5,
         "text": "Text.",
-        "copies": (),
+        "copies": [],
         "headings": "",
-        "boxes": (),
+        "boxes": [],
     }
 
 

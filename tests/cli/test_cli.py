@@ -555,6 +555,7 @@ def test_doctor_says_ok_for_what_runs(run: Run, ingested: Config) -> None:
         "embedder",
         "milvus",
         "collection",
+        "plan",
         "llm",
         "profiles",
     ]

@@ -131,6 +131,7 @@ def test_offline_profile_is_the_default_too() -> None:
     """Without any file, the same runs as on a fresh clone, but for paths: the folder differs."""
     here: dict[str, Any] = {
         "profile": True,
+        "documents": {"web_folder"},
         "vector_store": {"uri"},
         "embedding": {"compiled_folder"},
         "server": {"keys_file", "uploads_folder", "feedback_folder", "reports_folder"},

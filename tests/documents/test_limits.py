@@ -175,7 +175,7 @@ def test_time_does_not_grow_with_the_square(name: str) -> None:
         ("bad line.jsonl", "truncated or damaged: line 2 is no JSON: Expecting value"),
         ("version 99.ipynb", "not a notebook that can be read: Unsupported nbformat version 99"),
         ("list.ipynb", "not a notebook: it is no JSON object"),
-        ("deep arrays.pdf", "no text in it: scanned pages need OCR first"),
+        ("deep arrays.pdf", "no text in it, but scanned pages: OCR would read it"),
         ("pages in a circle.pdf", "no page of it can be read: Failed to load page"),
     ],
 )
