@@ -63,12 +63,12 @@ def scores(model: Path) -> Callable[[str, list[str]], list[float]]:
 def build(fake_embedder: FakeEmbedder, tmp_path: Path, make_config: MakeConfig) -> Build:
     """A function of ``[retrieval]`` that builds a retriever over `TEXTS`."""
     files = {f"{number}.txt": text for number, text in enumerate(TEXTS) if text}
-    ingest(make_config(), [make_files(tmp_path / "docs", dict(files))])
+    whole = {"chunking__parents": False}  # else what is handed over is not what was ranked
+    ingest(make_config(**whole), [make_files(tmp_path / "docs", dict(files))])
 
     def make(**retrieval: object) -> Retriever:
-        return build_retriever(
-            make_config(**{f"retrieval__{key}": value for key, value in retrieval.items()})
-        )
+        given = {f"retrieval__{key}": value for key, value in retrieval.items()}
+        return build_retriever(make_config(**whole, **given))
 
     return make
 
