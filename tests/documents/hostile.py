@@ -536,7 +536,7 @@ KINDS: dict[str, Make] = {
 
 SLOW = {
     *("bomb of text.docx", "bomb in a header.docx", "html/many elements.html"),
-    *("bomb of overlapping members.docx", "xml/huge attribute.docx"),
+    *("bomb of overlapping members.docx", "xml/huge attribute.docx", "many strings.pdf"),
     *hostile_office.SLOW,
 }
 """More than three seconds to make or to refuse."""
