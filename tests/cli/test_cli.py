@@ -384,7 +384,7 @@ def test_sources_of_an_answer_without_citations_were_only_read(
     ingested: Config, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     llm = EchoLLM(script=["An answer without a number."])
-    monkeypatch.setattr(query_engine, "build_llm", lambda _section: llm)
+    monkeypatch.setattr("rag_app.app.build_llm", lambda _section: llm)
     result = run("query", HNSW, "--set", "llm.backend=vllm-server", *SMALL)
     assert result.stdout.startswith("An answer without a number.\n\nAlso read:\n  [1] ")
 
@@ -472,7 +472,6 @@ def test_explain_prints_the_ledger(ingested: Config, run: Run) -> None:
 def test_query_streams_on_a_terminal(
     ingested: Config, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rag_app import build as query_engine
 
     build = query_engine.build_query_engine
     streams: list[bool] = []
