@@ -89,7 +89,10 @@ def test_there_and_back(filled: Config, here: Path, run: Any, fake_embedder: Fak
     embedded = len(fake_embedder.embedded)
     told = json_of(run("promote", "--to", "second.db", "--write", "--json"))
     assert (told["documents"], told["rows"]) == (30, told["written"])
-    assert (told["same_searches"], told["overlap"], told["missing"]) == (100, 1.0, [])
+    assert told["missing"] == []
+    # Two graphs over the same rows may each pass over a row.
+    assert told["same_searches"] >= 99
+    assert told["overlap"] >= 0.99
     text = (here / "config.toml").read_text()
     assert text.startswith("# mine\n[vector_store]\n")
     assert "# on the laptop" in text
@@ -194,7 +197,8 @@ def test_to_a_shared_lite(filled: Config, shared_lite: str) -> None:
     target = target_of(filled, shared_lite)
     assert missing_there(filled, target) == []
     report = promote(filled, target)
-    assert (report.same_searches, report.overlap) == (100, 1.0)
+    assert report.same_searches >= 99
+    assert report.overlap >= 0.99
     assert_same(filled, target)
 
 
