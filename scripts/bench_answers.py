@@ -15,7 +15,6 @@ in milliseconds, as shipped and warm.
 import argparse
 import random
 import statistics
-import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from rag_app.config.loader import parse_assignment
 from rag_app.evaluation.questions import EvalQuestion, read_questions, sample
 from rag_app.evaluation.relevance import Relevance
 from scripts.bench_query import Answered, answer, in_medians
-from scripts.bench_retrieval import SETS, configure, say, words
+from scripts.bench_retrieval import SETS, configure, say, words, working_in
 
 WARM = 10
 """Questions asked before any is measured."""
@@ -86,12 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], help="a key of the configuration")
     parser.add_argument("--work", type=Path, help="folder of the collections (default: temporary)")
     asked = parser.parse_args(arguments)
-    if asked.work:
-        asked.work.mkdir(parents=True, exist_ok=True)
-        run(asked, asked.work)
-        return
-    with tempfile.TemporaryDirectory() as name:
-        run(asked, Path(name))
+    with working_in(asked.work) as folder:
+        run(asked, folder)
 
 
 if __name__ == "__main__":

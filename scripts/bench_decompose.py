@@ -13,7 +13,6 @@ answer stands in the contexts.
 
 import argparse
 import random
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from rag_app import build_retriever, ingest
 from rag_app.evaluation.questions import EvalQuestion, read_questions
 from rag_app.evaluation.relevance import Relevance
 from rag_app.retrieval.decompose import split_question
-from scripts.bench_retrieval import SETS, configure, say, words
+from scripts.bench_retrieval import SETS, configure, say, words, working_in
 
 WAYS = ("never", "auto")
 ANDS = {"xquad_de": "und", "xquad_ru": "\u0438"}
@@ -87,12 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--work", type=Path, help="folder of the collections (default: temporary)")
     asked = parser.parse_args(arguments)
-    if asked.work:
-        asked.work.mkdir(parents=True, exist_ok=True)
-        run(asked, asked.work)
-        return
-    with tempfile.TemporaryDirectory() as name:
-        run(asked, Path(name))
+    with working_in(asked.work) as folder:
+        run(asked, folder)
 
 
 if __name__ == "__main__":

@@ -140,6 +140,17 @@ def numbers(text: str) -> list[int]:
     return [int(word) for word in words(text)]
 
 
+@contextmanager
+def working_in(folder: Path | None) -> Iterator[Path]:
+    """Make the folder of the collections; None: a temporary one, which is deleted in the end."""
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -154,12 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick-start", action="store_true", help="LlamaIndex's, beside ours")
     parser.add_argument("--work", type=Path, help="folder of the collections (default: temporary)")
     asked = parser.parse_args(arguments)
-    if asked.work:
-        asked.work.mkdir(parents=True, exist_ok=True)
-        run(asked, asked.work)
-        return
-    with tempfile.TemporaryDirectory() as name:
-        run(asked, Path(name))
+    with working_in(asked.work) as folder:
+        run(asked, folder)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import argparse
 import json
 import random
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from rag_app.evaluation.regression import FITTED, Floats, Labelled, cross_fitted
 from rag_app.evaluation.relevance import Relevance
 from rag_app.load import load_config
 from rag_app.search.evidence import evidence_of
-from scripts.bench_retrieval import SETS, say, words
+from scripts.bench_retrieval import SETS, say, words, working_in
 
 MODES = ("hybrid", "dense", "text")
 
@@ -184,12 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, help="file of the coefficients")
     parser.add_argument("--work", type=Path, help="folder of the collections (default: temporary)")
     asked = parser.parse_args(arguments)
-    if asked.work:
-        asked.work.mkdir(parents=True, exist_ok=True)
-        run(asked, asked.work)
-        return
-    with tempfile.TemporaryDirectory() as name:
-        run(asked, Path(name))
+    with working_in(asked.work) as folder:
+        run(asked, folder)
 
 
 if __name__ == "__main__":
