@@ -17,7 +17,7 @@ from rag_app.index.apply import apply_index
 from rag_app.ingestion.known_vectors import KnownVectors
 from rag_app.ingestion.run import ingest
 from rag_app.milvus.collection import CollectionStore
-from rag_app.milvus.copying import contents, copy_rows
+from rag_app.milvus.copying import copy_rows
 from rag_app.milvus.made_by import Invalidates
 from rag_app.milvus.rows import StoredDocument
 
@@ -181,11 +181,6 @@ class Builder:
         built.written += report.nodes_written
         built.deleted += report.nodes_deleted
         built.skipped = [f"{skip.path}: {skip.reason}" for skip in report.skipped]
-
-
-def is_caught_up(old: CollectionStore, new: CollectionStore) -> bool:
-    """Whether two collections hold the same documents, in the same versions."""
-    return not contents(new).lacks(contents(old))
 
 
 class _Reembedding:
