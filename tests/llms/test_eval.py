@@ -15,7 +15,10 @@ from tests.conftest import json_of
 from tests.llms.conftest import Server
 
 Run = Callable[..., Result]
-SMALL = ("--set", "chunking.size=40", "--set", "chunking.overlap=0")
+SMALL = (
+    *("--set", "chunking.size=40", "--set", "chunking.overlap=0"),
+    *("--set", "answer.max_risk=1"),  # every question reaches the model
+)
 
 
 @pytest.fixture
