@@ -183,8 +183,12 @@ def print_sources(sources: Sequence["Source"], answer: str) -> None:
         if listed:
             echo("", heading)
         for source in listed:
-            page = f", page {source.page}" if source.page else ""
-            echo(f"  [{source.number}] {source.path}{page} — {source.name}")
+            echo(f"  [{source.number}] {_place(source)}")
+
+
+def _place(source: "Source") -> str:
+    page = f", page {source.page}" if source.page else ""
+    return f"{source.path}{page} — {source.name}"
 
 
 def _print_unsupported(support: Sequence["SentenceSupport"] | None, answer: str) -> None:
@@ -202,8 +206,7 @@ def print_nearest(sources: Sequence["Source"]) -> None:
     if sources:
         echo("", "Nearest passages:")
     for source in sorted(sources, key=lambda each: -(each.score or 0.0)):
-        page = f", page {source.page}" if source.page else ""
-        echo(f"  {source.path}{page} — {source.name}")
+        echo(f"  {_place(source)}")
 
 
 def _print_why(about: Mapping[str, Any]) -> None:
